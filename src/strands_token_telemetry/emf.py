@@ -1,0 +1,334 @@
+"""CloudWatch's embedded metric format (EMF): its rules, and an event as a dict. Pure.
+
+The rules are those of the EMF specification and, where it is silent on what CloudWatch takes, of
+the CloudWatch API:
+
+- https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+- https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_Dimension.html
+- https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html
+"""
+
+from __future__ import annotations
+
+import re
+import reprlib
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+METADATA = "_aws"
+UNKNOWN = "unknown"
+
+TOKEN_METRICS = frozenset(
+    {
+        "inputTokens",
+        "outputTokens",
+        "totalTokens",
+        "cacheReadInputTokens",
+        "cacheWriteInputTokens",
+    }
+)
+
+_MAX_NAMESPACE_LENGTH = 255
+_MAX_KEYS_IN_A_SET = 30
+_MAX_KEY_LENGTH = 250
+_MAX_VALUE_LENGTH = 1024
+_MAX_METRICS = 100
+_MAX_METRIC_NAME_LENGTH = 255
+_MAX_METRIC_VALUE = 2.0**360
+
+# What unicode_escape writes for a character that it escapes. ASCII text in which this occurs is
+# escaped too; otherwise "é" and the four characters "\xe9" would become one dimension value.
+_ESCAPE = re.compile(r"\\[\\tnrxuU]")
+
+
+def build_emf_payload(
+    *,
+    usage: Mapping[str, int],
+    namespace: str,
+    dimensions: list[list[str]],
+    dimension_values: Mapping[str, str | None],
+    extra_properties: Mapping[str, Any] | None = None,
+    timestamp_ms: int | None = None,
+) -> dict[str, Any]:
+    """Build one EMF event. Changes none of its arguments and shares no container with them.
+
+    Args:
+        usage: 1 to 100 counters; each becomes a metric of its name with the unit `Count`.
+        namespace: CloudWatch namespace: 1 to 255 printable ASCII characters, not starting with
+            `:` or `AWS/`.
+        dimensions: Dimension sets, such as `[["Model"], ["Model", "Environment"]]`: at least one
+            (`[[]]` for metrics without dimensions), each of at most 30 keys; a key has 1 to 250
+            printable ASCII characters and does not start with `:`.
+        dimension_values: A value for each key in `dimensions`. It becomes a string of 1 to 1,024
+            printable ASCII characters: others are escaped as Python does, longer ones are cut,
+            blank ones become `"unknown"`. A missing value, or `None`, is looked up in
+            `extra_properties`; failing that it is `"unknown"`. A key that is in no dimension set
+            becomes a property.
+        extra_properties: Members of the event that are no metrics; Logs Insights finds them.
+            On a collision of names a metric wins over a dimension, and a dimension over a property.
+        timestamp_ms: Milliseconds since the epoch; now, by default. CloudWatch takes two weeks
+            back to two hours ahead.
+
+    Returns:
+        The event as a dict, `_aws` first. Dicts, lists, tuples and sets in properties are copied;
+        any other object is passed as it is.
+
+    Raises:
+        TypeError: An argument has the wrong type. The message names it and says what to write.
+        ValueError: An argument breaks one of the rules above.
+
+    Example:
+        >>> from strands_token_telemetry import build_emf_payload
+        >>> event = build_emf_payload(
+        ...     usage={"inputTokens": 12, "outputTokens": 5},
+        ...     namespace="MyTeam/Tokens",
+        ...     dimensions=[["Model"]],
+        ...     dimension_values={"Model": "claude-sonnet-4"},
+        ... )
+        >>> event["Model"], event["inputTokens"]
+        ('claude-sonnet-4', 12)
+    """
+    if not 1 <= len(check_mapping("usage", usage)) <= _MAX_METRICS:
+        raise ValueError(
+            f"usage must have 1 to {_MAX_METRICS} counters, got {len(usage)}; "
+            "write, for example, {'inputTokens': 12}"
+        )
+    for name, value in usage.items():
+        if not is_metric(name, value):
+            raise ValueError(
+                f"usage must give finite numbers by names of 1 to {_MAX_METRIC_NAME_LENGTH} printable ASCII "
+                f"characters, got {shown(value)} for {shown(name)}; write, for example, {{'inputTokens': 12}}"
+            )
+    if timestamp_ms is not None and (not isinstance(timestamp_ms, int) or isinstance(timestamp_ms, bool)):
+        raise TypeError(
+            f"timestamp_ms must be an int, milliseconds since the epoch, got {shown(timestamp_ms)}; "
+            "write int(time.time() * 1000)"
+        )
+    return compose(
+        usage,
+        check_namespace(namespace),
+        check_dimensions(dimensions),
+        check_properties("dimension_values", dimension_values),
+        {} if extra_properties is None else check_properties("extra_properties", extra_properties),
+        timestamp_ms,
+    )
+
+
+def compose(
+    usage: Mapping[str, int],
+    namespace: str,
+    dimensions: list[list[str]],
+    dimension_values: Mapping[str, Any],
+    properties: Mapping[str, Any],
+    timestamp_ms: int | None = None,
+) -> dict[str, Any]:
+    """Build an EMF event from arguments that have passed the checks of this module."""
+    declared = declared_keys(dimensions)
+    if not declared.keys().isdisjoint(usage):
+        # A counter that Strands did not have when the dimensions were checked. The count matters
+        # more, and a dimension must be a string: the key leaves its sets.
+        dimensions = [[key for key in keys if key not in usage] for keys in dimensions]
+        declared = declared_keys(dimensions)
+    payload: dict[str, Any] = {
+        METADATA: {
+            "Timestamp": time.time_ns() // 1_000_000 if timestamp_ms is None else timestamp_ms,
+            "CloudWatchMetrics": [
+                {
+                    "Namespace": namespace,
+                    "Dimensions": [list(keys) for keys in dimensions],
+                    "Metrics": [{"Name": name, "Unit": "Count"} for name in usage],
+                }
+            ],
+        },
+    }
+    for key in declared:
+        value = dimension_values.get(key)
+        payload[key] = dimension_text(properties.get(key) if value is None else value)
+    payload.update(usage)
+    for members in (dimension_values, properties):
+        for name, value in members.items():
+            if name not in payload:
+                payload[name] = copied(value)
+    return payload
+
+
+def declared_keys(dimensions: Iterable[Iterable[str]]) -> dict[str, None]:
+    """Return each key of the dimension sets once, in their order."""
+    return {key: None for keys in dimensions for key in keys}
+
+
+def is_metric(name: object, value: object) -> bool:
+    """Say whether CloudWatch takes `value` as the value of a metric of this name."""
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and -_MAX_METRIC_VALUE <= value <= _MAX_METRIC_VALUE  # False for NaN
+        and isinstance(name, str)
+        and (name in TOKEN_METRICS or (_is_name(name, _MAX_METRIC_NAME_LENGTH) and name != METADATA))
+    )
+
+
+def dimension_text(value: Any) -> str:
+    """Return `value` as a string that CloudWatch takes as a dimension value.
+
+    Printable ASCII stays as it is; anything else goes out in Python's escaped form, so that distinct
+    values stay distinct up to the limit of 1,024 characters, where they are cut.
+    """
+    if value is None:
+        return UNKNOWN
+    try:
+        # str.__str__: the text of a str Enum, as json writes it, not its name.
+        text = str.__str__(value) if isinstance(value, str) else str(value)
+    except Exception:
+        return UNKNOWN
+    if not (text.isascii() and text.isprintable()) or ("\\" in text and _ESCAPE.search(text)):
+        text = text.encode("unicode_escape").decode("ascii")
+    text = text[:_MAX_VALUE_LENGTH]
+    return text if text.strip() else UNKNOWN
+
+
+def copied(value: Any) -> Any:
+    """Return `value` with its dicts, lists, tuples and sets copied, and any other object as it is."""
+    if type(value) is str or not isinstance(value, _CONTAINERS):
+        return value
+    try:
+        return _copied(value, {})
+    except Exception:  # too deep, changed meanwhile by another thread, or odd in its own way
+        return value
+
+
+_CONTAINERS = (dict, list, tuple, set, bytearray)
+
+
+def _copied(value: Any, copies: dict[int, Any]) -> Any:
+    if not isinstance(value, _CONTAINERS):
+        return value
+    if id(value) in copies:  # met before: a circular reference stays one
+        return copies[id(value)]
+    new: Any
+    if isinstance(value, dict):
+        copies[id(value)] = new = {}
+        new.update((key, _copied(item, copies)) for key, item in value.items())
+    elif isinstance(value, list):
+        copies[id(value)] = new = []
+        new.extend(_copied(item, copies) for item in value)
+    elif isinstance(value, tuple):
+        new = tuple(_copied(item, copies) for item in value)
+    else:
+        new = value.copy()
+    return new
+
+
+def check_namespace(namespace: object) -> str:
+    """Return `namespace` if CloudWatch takes it.
+
+    Raises:
+        TypeError: It is not a string.
+        ValueError: CloudWatch would refuse it.
+    """
+    if not isinstance(namespace, str):
+        raise TypeError(
+            f"namespace must be a str, got {shown(namespace)}; write, for example, 'MyTeam/Tokens'"
+        )
+    if not _is_name(namespace, _MAX_NAMESPACE_LENGTH) or namespace.startswith("AWS/"):
+        raise ValueError(
+            f"namespace must have 1 to {_MAX_NAMESPACE_LENGTH} printable ASCII characters, not only spaces, "
+            f"and not start with ':' or 'AWS/', got {shown(namespace)}; write, for example, 'MyTeam/Tokens'"
+        )
+    return namespace
+
+
+def check_dimensions(dimensions: object) -> list[list[str]]:
+    """Return a copy of `dimensions` if they are dimension sets that CloudWatch takes.
+
+    Raises:
+        TypeError: They are not a list of lists of strings.
+        ValueError: CloudWatch would refuse a key or a set, or publish a metric twice.
+    """
+    sets = dimensions if isinstance(dimensions, (list, tuple)) else ["Model"]
+    if not all(isinstance(keys, (list, tuple)) for keys in sets):
+        raise TypeError(
+            f"dimensions must be a list of dimension sets, each a list of names, got {shown(dimensions)}; "
+            f"write {[[key for key in sets if isinstance(key, str)]]!r}"
+        )
+    if not sets:
+        raise ValueError("dimensions must have at least one set, got []; write [[]] for no dimensions")
+    seen = set()
+    for keys in sets:
+        for key in keys:
+            _check_dimension_key(key)
+        if len(keys) > _MAX_KEYS_IN_A_SET:
+            raise ValueError(
+                f"dimensions may have at most {_MAX_KEYS_IN_A_SET} names in a set, got {len(keys)}; "
+                "pass the others as extra_properties"
+            )
+        combination = frozenset(keys)
+        if len(combination) < len(keys) or combination in seen:
+            raise ValueError(
+                f"dimensions name something twice in {shown(keys)}, which would publish its metrics twice; "
+                "write each set, and each name in a set, once"
+            )
+        seen.add(combination)
+    return [list(keys) for keys in sets]
+
+
+def _check_dimension_key(key: object) -> None:
+    if not isinstance(key, str):
+        raise TypeError(
+            f"dimensions must have strings as names, got {shown(key)}; write, for example, 'Model'"
+        )
+    if not _is_name(key, _MAX_KEY_LENGTH):
+        raise ValueError(
+            f"dimensions must have names of 1 to {_MAX_KEY_LENGTH} printable ASCII characters, not only "
+            f"spaces, that do not start with ':', got {shown(key)}; write, for example, 'Model'"
+        )
+    if key in TOKEN_METRICS or key == METADATA:
+        raise ValueError(
+            f"dimensions may not contain {key!r}, for the event has a member of that name; write another name"
+        )
+
+
+def _is_name(text: str, length: int) -> bool:
+    return (
+        0 < len(text) <= length
+        and text.isascii()
+        and text.isprintable()
+        and not text.isspace()
+        and not text.startswith(":")
+    )
+
+
+def check_mapping(parameter: str, value: object) -> Mapping[str, Any]:
+    """Return `value` if it is a mapping with string keys.
+
+    Raises:
+        TypeError: It is not; the message names the parameter.
+    """
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TypeError(
+            f"{parameter} must be a dict with strings as keys, got {shown(value)}; "
+            "write, for example, {'Environment': 'prod'}"
+        )
+    return value
+
+
+def check_properties(parameter: str, value: object) -> dict[str, Any]:
+    """Return a copy of `value` if it is a mapping that can become members of an event.
+
+    Raises:
+        TypeError: It is not a mapping with string keys; the message names the parameter.
+        ValueError: It has a member `_aws`.
+    """
+    members = check_mapping(parameter, value)
+    if METADATA in members:
+        raise ValueError(f"{parameter} may not contain '{METADATA}', which is EMF's own; write another name")
+    return {name: copied(item) for name, item in members.items()}
+
+
+def shown(value: object) -> str:
+    """Return a short repr, of an object too whose own raises."""
+    try:
+        return reprlib.repr(value)
+    except Exception:
+        return object.__repr__(value)

@@ -1,0 +1,139 @@
+"""A payload as one JSON line, and the emitter that prints it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from strands_token_telemetry.emf import METADATA
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# CloudWatch Logs takes 1 MB an event, but 256 KB until 2025, which agents and forwarders still
+# enforce; 26 bytes of it are overhead.
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
+MAX_LINE_LENGTH = 256 * 1024 - 26
+
+_MAX_DEPTH = 50  # of a property that has to be made readable; json itself goes deeper
+
+_COMPACT = (",", ":")
+_encode_ascii = json.JSONEncoder(separators=_COMPACT, allow_nan=False).encode
+_encode_unicode = json.JSONEncoder(separators=_COMPACT, allow_nan=False, ensure_ascii=False).encode
+
+# Whether text without a newline may stand on stdout, because the agent has streamed it there. The
+# newline must go out in one write with the line, and an emitter may call default_emitter itself.
+text_on_stdout: ContextVar[bool] = ContextVar("text_on_stdout", default=False)
+
+# One write is not enough on an unbuffered stdout: a pipe may split one of over 4,096 bytes (PIPE_BUF).
+_stdout_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a child forked during a write would wait for it for ever
+    os.register_at_fork(after_in_child=_stdout_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001 (as in logging)
+
+
+def default_emitter(payload: dict[str, Any]) -> None:
+    """Print `payload` as one line of compact ASCII JSON on `sys.stdout`, and flush it.
+
+    The line stands alone, from whatever thread and after whatever an agent's callback handler has
+    streamed. It is valid JSON of at most 256 KB, whatever the payload holds: a value that JSON does
+    not know goes out as text, an oversized property is left out with a note in its place.
+
+    Args:
+        payload: An EMF event, as `build_emf_payload` returns it. It is not changed.
+
+    Raises:
+        OSError, ValueError: Stdout is broken or closed. The hook logs it, with the counts.
+
+    Example:
+        >>> from strands_token_telemetry import default_emitter
+        >>> default_emitter({"inputTokens": 12})
+        {"inputTokens":12}
+    """
+    line = encode(payload) + "\n"
+    if text_on_stdout.get():
+        line = "\n" + line
+    with _stdout_lock:
+        sys.stdout.write(line)
+        sys.stdout.flush()
+
+
+def encode(payload: Mapping[str, Any]) -> str:
+    """Return `payload` as compact ASCII JSON, whatever it holds, in at most 256 KB."""
+    try:
+        line = _encode_ascii(payload)
+        if "\\ud" in line:  # perhaps a lone surrogate, which strict parsers refuse; and so does UTF-8
+            _encode_unicode(payload).encode()
+        if len(line) <= MAX_LINE_LENGTH:
+            return line
+    except Exception:  # not only json's: a property may be of any class
+        pass
+    return _encode_by_member(payload)
+
+
+def _encode_by_member(payload: Mapping[str, Any]) -> str:
+    members = {name: _encode_value(value) for name, value in payload.items()}
+    length = sum(len(text) + len(_encode_value(str(name))) + 2 for name, text in members.items()) + 1
+    needed = _needed_members(payload)
+    for name in sorted(members, key=lambda name: len(members[name]), reverse=True):
+        if length <= MAX_LINE_LENGTH:
+            break
+        if name not in needed:
+            note = f'"({len(members[name])} bytes left out)"'
+            length += len(note) - len(members[name])
+            members[name] = note
+    return "{" + ",".join(f"{_encode_value(str(name))}:{text}" for name, text in members.items()) + "}"
+
+
+def _needed_members(payload: Mapping[str, Any]) -> set[str]:
+    """Return the names of the members without which the event would be no metric."""
+    needed = {METADATA}
+    try:
+        for directive in payload[METADATA]["CloudWatchMetrics"]:
+            needed.update(metric["Name"] for metric in directive["Metrics"])
+            needed.update(key for keys in directive["Dimensions"] for key in keys)
+    except Exception:  # not EMF: default_emitter takes any dict
+        pass
+    return needed
+
+
+def _encode_value(value: Any) -> str:
+    try:
+        _encode_unicode(value).encode()
+        return _encode_ascii(value)
+    except Exception:
+        return _encode_ascii(_readable(value, ()))
+
+
+def _readable(value: Any, parents: tuple[int, ...]) -> Any:
+    """Return `value` as what JSON knows: containers item by item, anything else as it is or as text."""
+    if id(value) in parents:
+        return "(circular reference)"
+    if len(parents) > _MAX_DEPTH:
+        return "(nested too deeply)"
+    try:
+        if isinstance(value, dict):
+            return {_text(key): _readable(item, (*parents, id(value))) for key, item in value.items()}
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [_readable(item, (*parents, id(value))) for item in value]
+        _encode_unicode(value).encode()
+    except Exception:  # no JSON value, or a container that can't be iterated
+        return _text(value)
+    return value
+
+
+def _text(value: Any) -> str:
+    for text_of in (_str, repr, hex):  # hex: for an int of more digits than str takes
+        try:
+            return text_of(value).encode(errors="backslashreplace").decode()
+        except Exception:
+            continue
+    return object.__repr__(value)
+
+
+def _str(value: Any) -> str:
+    # str() of bytes is an error under python -bb.
+    return repr(value) if isinstance(value, (bytes, bytearray)) else str(value)

@@ -1,0 +1,249 @@
+"""TokenUsageHook: after each invocation of an agent, one event with what it has spent."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import types
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from strands_token_telemetry import emf
+from strands_token_telemetry.emitters import default_emitter, encode, text_on_stdout
+from strands_token_telemetry.usage import UsageMemory
+
+if TYPE_CHECKING:
+    from strands.hooks import AfterInvocationEvent, HookRegistry
+
+__all__ = ["TokenUsageHook", "default_emitter"]
+
+# No NullHandler: where logging is not configured, what is logged here belongs on stderr, for it may
+# hold the only copy of a count.
+_logger = logging.getLogger("strands_token_telemetry")
+
+_Function = TypeVar("_Function", bound="Callable[..., Any] | None")
+
+
+class TokenUsageHook:
+    """Strands hook provider that emits an EMF event with the tokens of each invocation.
+
+    One hook may serve many agents in many threads. The events for an agent always sum to its
+    `event_loop_metrics.accumulated_usage`: each carries what was added since the one before, so that
+    a reused agent, a failed call or a resumed one is counted once. After construction nothing raises
+    into the agent; what goes wrong is logged by the logger `strands_token_telemetry`.
+
+    Args:
+        namespace: CloudWatch namespace: 1 to 255 printable ASCII characters, not starting with `:`
+            or `AWS/`.
+        dimensions: Dimension sets, `[["Model"]]` by default. CloudWatch keeps (and bills) a metric
+            for each set and each combination of its values. At least one set (`[[]]` for none), each
+            of at most 30 names of 1 to 250 printable ASCII characters.
+        dimension_values: Fixed values, by dimension.
+        dimension_resolver: Called with each `AfterInvocationEvent`; returns values by dimension, which
+            win over `dimension_values`. A dimension with neither takes a property of its name, then
+            what the hook knows itself (`Model` is the model id, `AgentName` the agent's name), then
+            `"unknown"`. `None` counts as missing. Names in no dimension set become properties.
+        extra_properties: Further members of each event, no metrics, which Logs Insights finds.
+        property_resolver: Called with each `AfterInvocationEvent`; returns further properties, which
+            win over `extra_properties`: a session id, for example.
+        emitter: Called with each event, a dict of its own, in the thread of the agent; what it raises
+            is logged together with the event. `default_emitter` prints a line on stdout.
+
+    `None` means the default. The hook keeps copies, under the parameters' names.
+
+    Raises:
+        TypeError: An argument has the wrong type, or is a coroutine function, which nobody would
+            await. The message names the parameter and says what to write.
+        ValueError: CloudWatch would refuse an event with this argument.
+
+    Example:
+        >>> from strands_token_telemetry import TokenUsageHook
+        >>> hook = TokenUsageHook(
+        ...     dimensions=[["Model"], ["Model", "Environment"]],
+        ...     dimension_values={"Environment": "prod"},
+        ... )
+        >>> hook.namespace
+        'Strands/AgentTokenUsage'
+    """
+
+    def __init__(
+        self,
+        *,
+        namespace: str | None = "Strands/AgentTokenUsage",
+        dimensions: list[list[str]] | None = None,
+        dimension_values: Mapping[str, str | None] | None = None,
+        dimension_resolver: Callable[[AfterInvocationEvent], Mapping[str, str | None]] | None = None,
+        extra_properties: Mapping[str, Any] | None = None,
+        property_resolver: Callable[[AfterInvocationEvent], Mapping[str, Any]] | None = None,
+        emitter: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        self.namespace = "Strands/AgentTokenUsage" if namespace is None else emf.check_namespace(namespace)
+        self.dimensions = [["Model"]] if dimensions is None else emf.check_dimensions(dimensions)
+        self.dimension_values = (
+            {} if dimension_values is None else emf.check_properties("dimension_values", dimension_values)
+        )
+        self.dimension_resolver = _check_callable("dimension_resolver", dimension_resolver)
+        self.extra_properties = (
+            None if extra_properties is None else emf.check_properties("extra_properties", extra_properties)
+        )
+        self.property_resolver = _check_callable("property_resolver", property_resolver)
+        self.emitter = _check_callable("emitter", default_emitter if emitter is None else emitter)
+        self._memory = UsageMemory()
+        self._registries: weakref.WeakSet[HookRegistry] = weakref.WeakSet()
+        self._said_unknown: set[str] = set()
+
+    def register_hooks(self, registry: HookRegistry, **kwargs: Any) -> None:
+        """Register one callback, for `AfterInvocationEvent`; Strands calls this.
+
+        Args:
+            registry: The agent's hook registry. Registering with it a second time changes nothing,
+                so that a hook listed twice emits one event for an invocation.
+            **kwargs: Ignored; for what Strands may add.
+        """
+        from strands.hooks import AfterInvocationEvent
+
+        with contextlib.suppress(TypeError):  # a test double that can't be weakly referenced
+            if registry in self._registries:
+                return
+            self._registries.add(registry)
+        registry.add_callback(AfterInvocationEvent, self._on_after_invocation)
+
+    def _on_after_invocation(self, event: AfterInvocationEvent) -> None:
+        usage: dict[str, int] = {}
+        try:
+            usage = self._spent(event)
+            if usage:
+                self._emit(event, usage)
+        except Exception:
+            _log(logging.ERROR, "token usage was not emitted: %s", usage)
+
+    def _spent(self, event: AfterInvocationEvent) -> dict[str, int]:
+        """Return the counters to emit: none where there is no result and nothing was spent."""
+        result = _get(event, "result")  # Strands < 1.20 has none, nor has a failed call
+        of_agent = _get(_get(event, "agent"), "event_loop_metrics")
+        for metrics in (_get(result, "metrics"), of_agent):
+            usage = self._memory.spent(metrics, remember=metrics is of_agent)
+            if usage:
+                return usage if result is not None or any(usage.values()) else {}
+        return {}
+
+    def _emit(self, event: AfterInvocationEvent, usage: dict[str, int]) -> None:
+        dimension_values, properties = self._describe(event)
+        timestamp_ms = time.time_ns() // 1_000_000
+
+        def payload() -> dict[str, Any]:
+            return emf.compose(
+                usage, self.namespace, self.dimensions, dimension_values, properties, timestamp_ms
+            )
+
+        token = text_on_stdout.set(_streams_text(event))
+        try:
+            returned: object = self.emitter(payload())
+            if isinstance(returned, types.CoroutineType):
+                returned.close()
+                raise TypeError(
+                    "emitter returned a coroutine, which nobody awaits; schedule it in the emitter"
+                )
+        except Exception:
+            # Built anew: the emitter may have changed the one it was given.
+            _log(logging.ERROR, "emitter failed; this event was not delivered: %s", encode(payload()))
+        finally:
+            text_on_stdout.reset(token)
+
+    def _describe(self, event: AfterInvocationEvent) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the dimension values and the properties of the event."""
+        resolved = self._resolve("dimension_resolver", event)
+        dimension_values = self.dimension_values | {k: v for k, v in resolved.items() if v is not None}
+        properties = (self.extra_properties or {}) | self._resolve("property_resolver", event)
+        for key in emf.declared_keys(self.dimensions):
+            if dimension_values.get(key) is None and properties.get(key) is None:
+                dimension_values[key] = self._discover(key, event)
+        return dimension_values, properties
+
+    def _resolve(self, parameter: str, event: AfterInvocationEvent) -> dict[str, Any]:
+        resolver = getattr(self, parameter)
+        if resolver is None:
+            return {}
+        try:
+            resolved = resolver(event)
+            if isinstance(resolved, types.CoroutineType):
+                resolved.close()
+            return dict(emf.check_mapping(f"what {parameter} returns", resolved))
+        except Exception:
+            _log(logging.ERROR, "%s failed; the event goes out without its values", parameter)
+            return {}
+
+    def _discover(self, key: str, event: AfterInvocationEvent) -> str | None:
+        """Return the value of a dimension that the event itself gives, if it does."""
+        agent = _get(event, "agent")
+        value = None
+        if key == "AgentName":
+            value = _get(agent, "name")
+        elif key == "Model":
+            value = _model_id(_get(agent, "model"))
+        if isinstance(value, str):
+            return value
+        if key not in self._said_unknown:
+            self._said_unknown.add(key)
+            _log(
+                logging.WARNING,
+                "dimension %r has no value and goes out as %r; give it one with dimension_values or "
+                "dimension_resolver (said once)",
+                key,
+                emf.UNKNOWN,
+            )
+        return None
+
+
+def _get(owner: object, name: str) -> Any:
+    """Return an attribute, or None where there is none or its property raises."""
+    try:
+        return getattr(owner, name, None)
+    except Exception:
+        return None
+
+
+def _model_id(model: object) -> object:
+    try:
+        config = model.get_config()  # type: ignore[attr-defined]
+        # SageMaker is configured by an endpoint, all other providers of Strands by a model id.
+        return config.get("model_id") or config.get("endpoint_name")
+    except Exception:
+        return None
+
+
+def _streams_text(event: AfterInvocationEvent) -> bool:
+    """Say whether a callback handler may have left text without a newline on stdout."""
+    handler = _get(_get(event, "agent"), "callback_handler")
+    state = _get(event, "invocation_state")
+    if isinstance(state, Mapping):  # agent("...", callback_handler=...) replaces it for one call
+        handler = state.get("callback_handler", handler)
+    return handler is not None and _get(handler, "__name__") != "null_callback_handler"
+
+
+def _check_callable(parameter: str, function: _Function) -> _Function:
+    """Return `function` if it can be called, and does its work when it is called."""
+    import inspect  # here, for importing it costs as much as the rest of the package
+
+    if function is None:
+        return function
+    if not callable(function):
+        raise TypeError(
+            f"{parameter} must be callable, got {emf.shown(function)}; write a function or a lambda"
+        )
+    for called in (function, type(function).__call__):
+        for kind in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
+            if kind(called):
+                raise TypeError(
+                    f"{parameter} must be a plain function, got {emf.shown(function)}, which nobody would "
+                    "await or iterate; write a def that does its work, or hands it to a queue or a task"
+                )
+    return function
+
+
+def _log(level: int, message: str, *args: object) -> None:
+    """Log, with the traceback if there is one; a logging handler that raises is not let into the agent."""
+    with contextlib.suppress(Exception):
+        _logger.log(level, message, *args, exc_info=level == logging.ERROR)

@@ -1,0 +1,116 @@
+"""CloudWatch's rules for an EMF event, stated once; applied to every line that the tests see.
+
+Written from the specification alone, with nothing of the package, so that an error there is not
+repeated here:
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from typing import NamedTuple
+
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+class Datum(NamedTuple):
+    """One metric value as CloudWatch would store it."""
+
+    namespace: str
+    dimensions: dict[str, str]
+    metric: str
+    value: float
+
+
+class InvalidEventError(AssertionError):
+    """The line is no valid EMF event; the message begins with the name of the broken rule."""
+
+
+def extract(line: str) -> list[Datum]:
+    """Return what CloudWatch extracts from a log event, or raise `InvalidEventError`."""
+    root = parse(line)
+    metadata = root.get("_aws")
+    _rule("metadata", isinstance(metadata, dict), metadata)
+    timestamp = metadata.get("Timestamp")
+    _rule("timestamp type", type(timestamp) is int, timestamp)
+    now = time.time() * 1000
+    _rule("timestamp range", now - 14 * DAY_MS < timestamp < now + DAY_MS / 12, timestamp)
+    directives = metadata.get("CloudWatchMetrics")
+    _rule("directives", isinstance(directives, list) and directives, directives)
+    return [datum for directive in directives for datum in _extract_directive(root, directive)]
+
+
+def parse(line: str) -> dict:
+    """Return the one JSON object of a line, strictly."""
+    _rule("one line", line == line.strip() and "\n" not in line and "\r" not in line, line)
+    _rule("size", len(line.encode()) + 26 <= 256 * 1024, len(line))
+    try:
+        root = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
+    except ValueError as error:
+        raise InvalidEventError(f"JSON: {error}: {line[:200]}") from error
+    _rule("object", isinstance(root, dict), root)
+    try:
+        json.dumps(root, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidEventError(f"lone surrogate: {error}") from error
+    return root
+
+
+def _extract_directive(root: dict, directive: dict) -> list[Datum]:
+    namespace = directive.get("Namespace")
+    _rule("namespace type", isinstance(namespace, str), namespace)
+    _rule("namespace", _printable(namespace, 255) and not namespace.startswith((":", "AWS/")), namespace)
+    sets = directive.get("Dimensions")
+    _rule("dimensions type", isinstance(sets, list), sets)
+    _rule("dimension sets", len(sets) >= 1, sets)
+    for keys in sets:
+        _rule("dimension set type", isinstance(keys, list), keys)
+        _rule("dimension set size", len(keys) <= 30, keys)
+        for key in keys:
+            _rule("dimension key type", isinstance(key, str), key)
+            _rule("dimension key", _printable(key, 250) and not key.startswith(":"), key)
+            value = root.get(key)
+            _rule("dimension value type", isinstance(value, str), value)
+            _rule("dimension value", _printable(value, 1024), value)
+    combinations = [frozenset(keys) for keys in sets]
+    _rule("dimension sets twice", len(set(combinations)) == len(combinations), sets)
+    _rule("dimension key twice", all(len(set(keys)) == len(keys) for keys in sets), sets)
+    metrics = directive.get("Metrics")
+    _rule("metrics type", isinstance(metrics, list) and all(isinstance(m, dict) for m in metrics), metrics)
+    _rule("metrics number", 1 <= len(metrics) <= 100, len(metrics))
+    names = [metric.get("Name") for metric in metrics]
+    _rule("metric twice", len(set(names)) == len(names), names)
+    for metric in metrics:
+        name, value = metric.get("Name"), root.get(metric.get("Name"))
+        _rule("metric name", isinstance(name, str) and _printable(name, 255), name)
+        _rule("metric unit", metric.get("Unit") == "Count", metric)
+        _rule("metric value type", isinstance(value, (int, float)) and not isinstance(value, bool), value)
+        _rule("metric value range", math.isfinite(value) and abs(value) <= 2**360, value)
+    return [
+        Datum(namespace, {key: root[key] for key in keys}, name, root[name])
+        for keys in sets
+        for name in names
+    ]
+
+
+def _printable(text: str, length: int) -> bool:
+    return (
+        1 <= len(text) <= length and all(" " <= character <= "~" for character in text) and text.strip() != ""
+    )
+
+
+def _refuse_constant(name: str):
+    raise ValueError(f"{name} is not JSON")
+
+
+def _refuse_duplicates(pairs: list[tuple[str, object]]) -> dict:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError(f"a name twice in one object: {[name for name, _ in pairs]}")
+    return dict(pairs)
+
+
+def _rule(name: str, kept: object, found: object) -> None:
+    if not kept:
+        raise InvalidEventError(f"{name}: {found!r}")

@@ -1,0 +1,107 @@
+"""A model that follows a script, for a real Agent: each call of the model takes the next turn."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+import pytest
+from strands import Agent
+from strands.models import Model
+
+STRANDS = tuple(int(part) for part in version("strands-agents").split(".")[:2])
+
+
+def since(release: str, what: str):
+    """Skip the test on a Strands that lacks what it is about."""
+    return pytest.mark.skipif(
+        tuple(map(int, release.split("."))) > STRANDS, reason=f"{what} came with Strands {release}"
+    )
+
+
+@dataclass
+class Turn:
+    """One reply of the model: text, or the use of tools, then its usage; or an error, or no end."""
+
+    text: str = ""
+    tools: list[tuple[str, dict]] = field(default_factory=list)
+    usage: dict[str, int] | None = None
+    error: BaseException | None = None
+    hangs: bool = False
+
+
+def says(text="Hello.", tokens=(10, 5), **cache):
+    return Turn(text=text, usage=_usage(*tokens, **cache))
+
+
+def uses(*tools, tokens=(20, 3), **cache):
+    return Turn(tools=[(name, {}) for name in tools], usage=_usage(*tokens, **cache))
+
+
+def fails(error=None):
+    return Turn(text="I was about to", error=error or RuntimeError("the provider is down"))
+
+
+def hangs():
+    return Turn(text="I am thinking", hangs=True)
+
+
+def _usage(input_tokens, output_tokens, **cache):
+    return {
+        "inputTokens": input_tokens,
+        "outputTokens": output_tokens,
+        "totalTokens": input_tokens + output_tokens,
+        **cache,
+    }
+
+
+class ScriptedModel(Model):
+    """Follows its turns, then repeats the last one; `reported` is what it said it used."""
+
+    def __init__(self, *turns, model_id="scripted-1"):
+        self.turns = list(turns) or [says()]
+        self.config = {"model_id": model_id}
+        self.reported = Counter()
+        self.hanging = asyncio.Event()
+        self._calls = 0
+
+    def update_config(self, **config):
+        self.config.update(config)
+
+    def get_config(self):
+        return self.config
+
+    async def structured_output(self, output_model, prompt, system_prompt=None, **kwargs):
+        yield {"output": output_model.model_construct()}
+
+    async def stream(self, messages, tool_specs=None, system_prompt=None, **kwargs):
+        turn = self.turns[min(self._calls, len(self.turns) - 1)]
+        self._calls += 1
+        yield {"messageStart": {"role": "assistant"}}
+        if turn.text:
+            yield {"contentBlockStart": {"start": {}}}
+            yield {"contentBlockDelta": {"delta": {"text": turn.text}}}
+            yield {"contentBlockStop": {}}
+        if turn.hangs:
+            self.hanging.set()
+            await asyncio.Event().wait()
+        if turn.error:
+            raise turn.error
+        for number, (name, arguments) in enumerate(turn.tools):
+            tool_use = {"name": name, "toolUseId": f"{name}-{self._calls}-{number}"}
+            yield {"contentBlockStart": {"start": {"toolUse": tool_use}}}
+            yield {"contentBlockDelta": {"delta": {"toolUse": {"input": json.dumps(arguments)}}}}
+            yield {"contentBlockStop": {}}
+        yield {"messageStop": {"stopReason": "tool_use" if turn.tools else "end_turn"}}
+        if turn.usage is not None:
+            self.reported.update(turn.usage)
+            yield {"metadata": {"usage": dict(turn.usage), "metrics": {"latencyMs": 1}}}
+
+
+def make_agent(*turns, hooks=(), model_id="scripted-1", callback_handler=None, **kwargs):
+    """Return a real Agent on a scripted model; silent, unless a callback handler is given."""
+    model = ScriptedModel(*turns, model_id=model_id)
+    return Agent(model=model, hooks=list(hooks), callback_handler=callback_handler, **kwargs)
