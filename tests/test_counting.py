@@ -151,7 +151,7 @@ def test_legacy_structured_output_between_calls_counts_nothing_twice(events):
     assert_sums(events, agent)
 
 
-@since("1.6", "the counting of cached tokens")
+@since("1.5", "the counting of cached tokens")
 def test_cache_counters_that_appear_later_are_counted_from_zero(events):
     agent = make_agent(
         says(),

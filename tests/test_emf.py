@@ -1,6 +1,7 @@
 """The builder: its rules as tables, and that it is pure."""
 
 import copy
+import functools
 import string
 import time
 
@@ -86,12 +87,25 @@ def test_nothing_is_changed_and_no_container_is_shared():
     assert arguments == before
 
 
-def test_a_circular_property_stays_circular_and_shares_nothing():
-    circular = [1]
-    circular.append(circular)
-    built = build(extra_properties={"circular": circular})["circular"]
-    assert built is not circular
-    assert built[1] is built
+def test_a_circular_property_becomes_a_tree():
+    loop = {"name": "loop"}
+    loop["self"] = [loop]
+    odd = build(extra_properties={"odd": loop})["odd"]
+    assert odd == {"name": "loop", "self": ["(circular reference)"]}
+
+
+def test_what_is_shared_but_not_circular_stays_whole():
+    shared = [1]
+    assert build(extra_properties={"twice": [shared, shared]})["twice"] == [[1], [1]]
+
+
+@pytest.mark.parametrize(("depth", "bottom"), [(100, "bottom"), (101, "(nested too deeply)")])
+def test_a_property_is_cut_where_it_is_nested_more_than_a_hundred_deep(depth, bottom):
+    deep = functools.reduce(lambda inner, _: [inner], range(depth), "bottom")
+    deep = build(extra_properties={"deep": deep})["deep"]
+    for _ in range(100):
+        (deep,) = deep
+    assert deep == bottom
 
 
 def test_an_object_that_is_no_container_is_passed_as_it_is():

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import reprlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 METADATA = "_aws"
@@ -35,7 +35,10 @@ _MAX_KEY_LENGTH = 250
 _MAX_VALUE_LENGTH = 1024
 _MAX_METRICS = 100
 _MAX_METRIC_NAME_LENGTH = 255
-_MAX_METRIC_VALUE = 2.0**360
+_MAX_METRIC_VALUE = 2**360
+
+_CONTAINERS = (dict, list, tuple, set, bytearray)
+_MAX_DEPTH = 100
 
 # What unicode_escape writes for a character that it escapes. ASCII text in which this occurs is
 # escaped too; otherwise "é" and the four characters "\xe9" would become one dimension value.
@@ -111,7 +114,7 @@ def build_emf_payload(
         check_dimensions(dimensions),
         check_properties("dimension_values", dimension_values),
         {} if extra_properties is None else check_properties("extra_properties", extra_properties),
-        timestamp_ms,
+        time.time_ns() // 1_000_000 if timestamp_ms is None else timestamp_ms,
     )
 
 
@@ -121,41 +124,36 @@ def compose(
     dimensions: list[list[str]],
     dimension_values: Mapping[str, Any],
     properties: Mapping[str, Any],
-    timestamp_ms: int | None = None,
+    timestamp_ms: int,
 ) -> dict[str, Any]:
     """Build an EMF event from arguments that have passed the checks of this module."""
-    declared = declared_keys(dimensions)
-    if not declared.keys().isdisjoint(usage):
-        # A counter that Strands did not have when the dimensions were checked. The count matters
-        # more, and a dimension must be a string: the key leaves its sets.
-        dimensions = [[key for key in keys if key not in usage] for keys in dimensions]
-        declared = declared_keys(dimensions)
+    directive = {
+        "Namespace": namespace,
+        "Dimensions": [keys.copy() for keys in dimensions],
+        "Metrics": [{"Name": name, "Unit": "Count"} for name in usage],
+    }
     payload: dict[str, Any] = {
         METADATA: {
-            "Timestamp": time.time_ns() // 1_000_000 if timestamp_ms is None else timestamp_ms,
-            "CloudWatchMetrics": [
-                {
-                    "Namespace": namespace,
-                    "Dimensions": [list(keys) for keys in dimensions],
-                    "Metrics": [{"Name": name, "Unit": "Count"} for name in usage],
-                }
-            ],
+            "Timestamp": timestamp_ms,
+            "CloudWatchMetrics": [directive],
         },
     }
-    for key in declared:
-        value = dimension_values.get(key)
-        payload[key] = dimension_text(properties.get(key) if value is None else value)
+    for keys in dimensions:
+        for key in keys:
+            if key in payload:
+                continue
+            if key in usage:
+                # A counter that Strands did not have when the dimensions were checked. The count
+                # matters more, and a dimension must be a string: the key leaves its sets.
+                directive["Dimensions"] = [[k for k in keys if k not in usage] for keys in dimensions]
+                continue
+            value = dimension_values.get(key)
+            payload[key] = dimension_text(properties.get(key) if value is None else value)
     payload.update(usage)
-    for members in (dimension_values, properties):
-        for name, value in members.items():
-            if name not in payload:
-                payload[name] = copied(value)
+    for name, value in (*dimension_values.items(), *properties.items()):
+        if name not in payload:
+            payload[name] = copied(value)
     return payload
-
-
-def declared_keys(dimensions: Iterable[Iterable[str]]) -> dict[str, None]:
-    """Return each key of the dimension sets once, in their order."""
-    return {key: None for keys in dimensions for key in keys}
 
 
 def is_metric(name: object, value: object) -> bool:
@@ -165,7 +163,8 @@ def is_metric(name: object, value: object) -> bool:
         and not isinstance(value, bool)
         and -_MAX_METRIC_VALUE <= value <= _MAX_METRIC_VALUE  # False for NaN
         and isinstance(name, str)
-        and (name in TOKEN_METRICS or (_is_name(name, _MAX_METRIC_NAME_LENGTH) and name != METADATA))
+        and _is_name(name, _MAX_METRIC_NAME_LENGTH)
+        and name != METADATA
     )
 
 
@@ -175,13 +174,16 @@ def dimension_text(value: Any) -> str:
     Printable ASCII stays as it is; anything else goes out in Python's escaped form, so that distinct
     values stay distinct up to the limit of 1,024 characters, where they are cut.
     """
-    if value is None:
+    if type(value) is str:
+        text = value
+    elif value is None:
         return UNKNOWN
-    try:
-        # str.__str__: the text of a str Enum, as json writes it, not its name.
-        text = str.__str__(value) if isinstance(value, str) else str(value)
-    except Exception:
-        return UNKNOWN
+    else:
+        try:
+            # str.__str__: the text of a str Enum, as json writes it, not its name.
+            text = str.__str__(value) if isinstance(value, str) else str(value)
+        except Exception:
+            return UNKNOWN
     if not (text.isascii() and text.isprintable()) or ("\\" in text and _ESCAPE.search(text)):
         text = text.encode("unicode_escape").decode("ascii")
     text = text[:_MAX_VALUE_LENGTH]
@@ -189,35 +191,31 @@ def dimension_text(value: Any) -> str:
 
 
 def copied(value: Any) -> Any:
-    """Return `value` with its dicts, lists, tuples and sets copied, and any other object as it is."""
-    if type(value) is str or not isinstance(value, _CONTAINERS):
-        return value
-    try:
-        return _copied(value, {})
-    except Exception:  # too deep, changed meanwhile by another thread, or odd in its own way
-        return value
+    """Return `value` with its dicts, lists, tuples and sets copied, and any other object as it is.
 
-
-_CONTAINERS = (dict, list, tuple, set, bytearray)
-
-
-def _copied(value: Any, copies: dict[int, Any]) -> Any:
+    A circular reference, and what is nested more than 100 deep, becomes a text that says so: json
+    could not encode it, and might exhaust the C stack over it.
+    """
     if not isinstance(value, _CONTAINERS):
         return value
-    if id(value) in copies:  # met before: a circular reference stays one
-        return copies[id(value)]
-    new: Any
+    try:
+        return _copied(value, ())
+    except Exception:  # changed meanwhile by another thread, or odd in its own way
+        return value
+
+
+def _copied(value: Any, parents: tuple[int, ...]) -> Any:
+    if not isinstance(value, _CONTAINERS):
+        return value
+    if id(value) in parents or len(parents) == _MAX_DEPTH:
+        return "(circular reference)" if id(value) in parents else "(nested too deeply)"
+    parents = (*parents, id(value))
     if isinstance(value, dict):
-        copies[id(value)] = new = {}
-        new.update((key, _copied(item, copies)) for key, item in value.items())
-    elif isinstance(value, list):
-        copies[id(value)] = new = []
-        new.extend(_copied(item, copies) for item in value)
-    elif isinstance(value, tuple):
-        new = tuple(_copied(item, copies) for item in value)
-    else:
-        new = value.copy()
-    return new
+        return {key: _copied(item, parents) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [_copied(item, parents) for item in value]
+        return tuple(items) if isinstance(value, tuple) else items
+    return value.copy()
 
 
 def check_namespace(namespace: object) -> str:

@@ -7,7 +7,6 @@ import logging
 import time
 import types
 import weakref
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from strands_token_telemetry import emf
@@ -15,6 +14,8 @@ from strands_token_telemetry.emitters import default_emitter, encode, text_on_st
 from strands_token_telemetry.usage import UsageMemory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from strands.hooks import AfterInvocationEvent, HookRegistry
 
 __all__ = ["TokenUsageHook", "default_emitter"]
@@ -115,86 +116,84 @@ class TokenUsageHook:
         try:
             usage = self._spent(event)
             if usage:
-                self._emit(event, usage)
+                self._emit(usage, event)
         except Exception:
             _log(logging.ERROR, "token usage was not emitted: %s", usage)
 
     def _spent(self, event: AfterInvocationEvent) -> dict[str, int]:
         """Return the counters to emit: none where there is no result and nothing was spent."""
-        result = _get(event, "result")  # Strands < 1.20 has none, nor has a failed call
         of_agent = _get(_get(event, "agent"), "event_loop_metrics")
-        for metrics in (_get(result, "metrics"), of_agent):
+        result = _get(event, "result")  # Strands < 1.20 has none, nor has a failed call
+        if result is not None:
+            metrics = _get(result, "metrics")
             usage = self._memory.spent(metrics, remember=metrics is of_agent)
             if usage:
-                return usage if result is not None or any(usage.values()) else {}
-        return {}
+                return usage
+        usage = self._memory.spent(of_agent)
+        return usage if result is not None or any(usage.values()) else {}
 
-    def _emit(self, event: AfterInvocationEvent, usage: dict[str, int]) -> None:
-        dimension_values, properties = self._describe(event)
+    def _emit(self, usage: dict[str, int], event: AfterInvocationEvent) -> None:
+        dimension_values, properties = self.dimension_values, self.extra_properties or {}
+        if self.dimension_resolver is not None:
+            resolved = _resolve("dimension_resolver", self.dimension_resolver, event)
+            dimension_values = dimension_values | {k: v for k, v in resolved.items() if v is not None}
+        if self.property_resolver is not None:
+            properties = properties | _resolve("property_resolver", self.property_resolver, event)
+        for keys in self.dimensions:
+            for key in keys:
+                if dimension_values.get(key) is None and properties.get(key) is None:
+                    dimension_values = {**dimension_values, key: self._find(key, event)}
         timestamp_ms = time.time_ns() // 1_000_000
-
-        def payload() -> dict[str, Any]:
-            return emf.compose(
-                usage, self.namespace, self.dimensions, dimension_values, properties, timestamp_ms
-            )
-
+        description = (usage, self.namespace, self.dimensions, dimension_values, properties, timestamp_ms)
         token = text_on_stdout.set(_streams_text(event))
         try:
-            returned: object = self.emitter(payload())
+            returned: object = self.emitter(emf.compose(*description))
             if isinstance(returned, types.CoroutineType):
                 returned.close()
                 raise TypeError(
                     "emitter returned a coroutine, which nobody awaits; schedule it in the emitter"
                 )
         except Exception:
-            # Built anew: the emitter may have changed the one it was given.
-            _log(logging.ERROR, "emitter failed; this event was not delivered: %s", encode(payload()))
+            # Composed anew: the emitter may have changed the one it was given.
+            event_as_json = encode(emf.compose(*description))
+            _log(logging.ERROR, "emitter failed; this event was not delivered: %s", event_as_json)
         finally:
             text_on_stdout.reset(token)
 
-    def _describe(self, event: AfterInvocationEvent) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the dimension values and the properties of the event."""
-        resolved = self._resolve("dimension_resolver", event)
-        dimension_values = self.dimension_values | {k: v for k, v in resolved.items() if v is not None}
-        properties = (self.extra_properties or {}) | self._resolve("property_resolver", event)
-        for key in emf.declared_keys(self.dimensions):
-            if dimension_values.get(key) is None and properties.get(key) is None:
-                dimension_values[key] = self._discover(key, event)
-        return dimension_values, properties
-
-    def _resolve(self, parameter: str, event: AfterInvocationEvent) -> dict[str, Any]:
-        resolver = getattr(self, parameter)
-        if resolver is None:
-            return {}
-        try:
-            resolved = resolver(event)
-            if isinstance(resolved, types.CoroutineType):
-                resolved.close()
-            return dict(emf.check_mapping(f"what {parameter} returns", resolved))
-        except Exception:
-            _log(logging.ERROR, "%s failed; the event goes out without its values", parameter)
-            return {}
-
-    def _discover(self, key: str, event: AfterInvocationEvent) -> str | None:
+    def _find(self, dimension: str, event: AfterInvocationEvent) -> str | None:
         """Return the value of a dimension that the event itself gives, if it does."""
         agent = _get(event, "agent")
         value = None
-        if key == "AgentName":
+        if dimension == "AgentName":
             value = _get(agent, "name")
-        elif key == "Model":
+        elif dimension == "Model":
             value = _model_id(_get(agent, "model"))
         if isinstance(value, str):
             return value
-        if key not in self._said_unknown:
-            self._said_unknown.add(key)
+        if dimension not in self._said_unknown:
+            self._said_unknown.add(dimension)
             _log(
                 logging.WARNING,
                 "dimension %r has no value and goes out as %r; give it one with dimension_values or "
                 "dimension_resolver (said once)",
-                key,
+                dimension,
                 emf.UNKNOWN,
             )
         return None
+
+
+def _resolve(
+    parameter: str, resolver: Callable[[AfterInvocationEvent], Mapping[str, Any]], event: AfterInvocationEvent
+) -> dict[str, Any]:
+    """Return what a resolver gives for this event, or an empty dict if it fails."""
+    try:
+        resolved = resolver(event)
+        if isinstance(resolved, types.CoroutineType):
+            resolved.close()
+        return dict(emf.check_mapping(f"what {parameter} returns", resolved))
+    except Exception:
+        _log(logging.ERROR, "%s failed; the event goes out without its values", parameter)
+        return {}
 
 
 def _get(owner: object, name: str) -> Any:
@@ -218,7 +217,7 @@ def _streams_text(event: AfterInvocationEvent) -> bool:
     """Say whether a callback handler may have left text without a newline on stdout."""
     handler = _get(_get(event, "agent"), "callback_handler")
     state = _get(event, "invocation_state")
-    if isinstance(state, Mapping):  # agent("...", callback_handler=...) replaces it for one call
+    if type(state) is dict:  # agent("...", callback_handler=...) replaces it for one call
         handler = state.get("callback_handler", handler)
     return handler is not None and _get(handler, "__name__") != "null_callback_handler"
 

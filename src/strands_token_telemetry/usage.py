@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from strands_token_telemetry.emf import is_metric
+from strands_token_telemetry.emf import TOKEN_METRICS, is_metric
 
 
 class UsageMemory:
@@ -22,9 +22,10 @@ class UsageMemory:
     """
 
     def __init__(self) -> None:
-        # Keyed by id(): metrics are a dataclass and can't be hashed. An entry goes when its object
-        # does, before the id can be given to another one.
-        self._reported: dict[int, tuple[weakref.ref[Any], Any, dict[str, int]]] = {}
+        # By id(), for metrics are a dataclass and can't be hashed: the counters object, and what was
+        # reported of it. An entry goes when the metrics do, before the id is given to another object.
+        self._reported: dict[int, tuple[Mapping[str, int], dict[str, int]]] = {}
+        self._references: dict[int, weakref.ref[Any]] = {}
         # Reentrant: the garbage collector may finish an abandoned stream, its hooks included, at
         # any allocation in the locked block.
         self._lock = threading.RLock()
@@ -47,26 +48,34 @@ class UsageMemory:
                 usage = metrics.accumulated_usage
             except Exception:  # None, or a test double
                 return {}
-            if not isinstance(usage, Mapping):
+            if not isinstance(usage, (dict, Mapping)):  # dict first: asking an ABC takes longer
                 return {}
+            reported_of, reported = self._reported.get(key, (None, {}))
+            if reported_of is not usage:  # seen for the first time, or replaced: counts from zero
+                reported = {}
+            counters, new, reset = {}, {}, False
             # dict() first: another thread may be adding a counter while this one iterates.
-            now = {name: value for name, value in dict(usage).items() if is_metric(name, value)}
-            entry = self._reported.get(key)
-            if entry is None:
-                if not remember:
-                    return now
-                try:
-                    ref = weakref.ref(metrics, lambda _: self._reported.pop(key, None))
-                except TypeError:  # a test double that can't be weakly referenced
-                    return now
-                before: dict[str, int] = {}
-            else:
-                ref, reported_of, before = entry
-                # Another mapping, or a counter that went down or away, is a reset: all counters
-                # start at zero again, as in Prometheus.
-                if reported_of is not usage or any(
-                    now.get(name, 0) < value for name, value in before.items()
-                ):
-                    before = {}
-            self._reported[key] = (ref, usage, now)
-            return {name: value - before.get(name, 0) for name, value in now.items()}
+            for name, value in dict(usage).items():
+                if (type(value) is int and name in TOKEN_METRICS) or is_metric(name, value):
+                    counters[name] = value
+                    new[name] = difference = value - reported.get(name, 0)
+                    if difference < 0:
+                        reset = True
+            # A counter that went down or away is a reset of them all, as in Prometheus.
+            if reset or not reported.keys() <= counters.keys():
+                new = counters.copy()
+            if reported_of is not None or (remember and self._watch(metrics, key)):
+                self._reported[key] = (usage, counters)
+            return new
+
+    def _watch(self, metrics: Any, key: int) -> bool:
+        """See to it that what is remembered of `metrics` goes with them; say whether that can be done."""
+
+        def forget(_: weakref.ref[Any]) -> None:
+            del self._reported[key], self._references[key]
+
+        try:
+            self._references[key] = weakref.ref(metrics, forget)
+        except TypeError:  # a test double that can't be weakly referenced
+            return False
+        return True
