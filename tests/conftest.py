@@ -1,11 +1,24 @@
 from __future__ import annotations
 
+import os
 from collections import Counter
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from emf_checker import extract, parse
 from strands_token_telemetry.emitters import encode
+
+# Real agents are slow by hypothesis' standards. HYPOTHESIS_PROFILE=thorough looks longer.
+for profile, examples, steps in [("quick", 25, 15), ("thorough", 500, 40)]:
+    settings.register_profile(
+        profile,
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 class Events(list):

@@ -46,11 +46,17 @@ def parse(line: str) -> dict:
     """Return the one JSON object of a line, strictly."""
     _rule("one line", line == line.strip() and "\n" not in line and "\r" not in line, line)
     _rule("size", len(line.encode()) + 26 <= 256 * 1024, len(line))
+    objects = []  # as lists of pairs; the root comes last
     try:
-        root = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
+        root = json.loads(
+            line,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=lambda pairs: objects.append(pairs) or dict(pairs),
+        )
     except ValueError as error:
         raise InvalidEventError(f"JSON: {error}: {line[:200]}") from error
     _rule("object", isinstance(root, dict), root)
+    _rule("member twice", len(root) == len(objects[-1]), [name for name, _ in objects[-1]])
     try:
         json.dumps(root, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -103,12 +109,6 @@ def _printable(text: str, length: int) -> bool:
 
 def _refuse_constant(name: str):
     raise ValueError(f"{name} is not JSON")
-
-
-def _refuse_duplicates(pairs: list[tuple[str, object]]) -> dict:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError(f"a name twice in one object: {[name for name, _ in pairs]}")
-    return dict(pairs)
 
 
 def _rule(name: str, kept: object, found: object) -> None:

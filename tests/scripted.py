@@ -68,6 +68,9 @@ class ScriptedModel(Model):
         self.hanging = asyncio.Event()
         self._calls = 0
 
+    def restart(self):
+        self._calls = 0
+
     def update_config(self, **config):
         self.config.update(config)
 

@@ -64,7 +64,7 @@ def test_an_empty_dimension_set_is_valid():
         ("JSON", "INFO " + json.dumps(VALID)),
         ("JSON", broken("note", float("nan"))),
         ("JSON", broken("note", float("inf"))),
-        ("JSON", json.dumps(VALID)[:-1] + ', "Model": "other"}'),
+        ("member twice", json.dumps(VALID)[:-1] + ', "Model": "other"}'),
         ("object", "[]"),
         ("lone surrogate", broken("note", "\ud800")),
         ("metadata", broken("_aws", ...)),

@@ -1,0 +1,80 @@
+"""What the package is as a whole: small to import, typed, without dependencies."""
+
+import re
+import subprocess
+import sys
+from importlib.metadata import metadata, requires, version
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+import strands_token_telemetry
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(code):
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return result.stdout.split()
+
+
+def test_importing_the_package_imports_nothing_but_the_standard_library():
+    modules = python(
+        "import sys, strands_token_telemetry\n"
+        "print(*{name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names)"
+    )
+    # The other names belong to site: the hook of an editable install, for example.
+    others = python(
+        "import sys\nprint(*{name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names)"
+    )
+    assert set(modules) - set(others) == {"strands_token_telemetry"}
+
+
+@pytest.mark.parametrize("module", ["inspect", "asyncio", "dataclasses", "strands"])
+def test_importing_the_package_does_not_import_what_is_slow_to_import(module):
+    code = f"import sys; before = {module!r} in sys.modules; import strands_token_telemetry; "
+    assert python(code + f"print(before or {module!r} not in sys.modules)") == ["True"]
+
+
+def test_the_version_is_stated_once():
+    assert strands_token_telemetry.__version__ == version("strands-token-telemetry") == "0.1.0"
+    found = [path for path in (ROOT / "src").rglob("*.py") if "0.1.0" in path.read_text()]
+    assert [path.name for path in found] == ["__init__.py"]
+    assert "0.1.0" not in (ROOT / "pyproject.toml").read_text()
+
+
+def test_there_are_no_runtime_dependencies():
+    assert [need for need in requires("strands-token-telemetry") or [] if "extra ==" not in need] == []
+
+
+def test_the_package_is_typed():
+    assert (files("strands_token_telemetry") / "py.typed").is_file()
+
+
+def test_python_3_10_is_the_oldest_everywhere():
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    assert metadata("strands-token-telemetry")["Requires-Python"] == ">=3.10"
+    assert 'target-version = "py310"' in pyproject
+    assert 'python_version = "3.10"' in pyproject
+
+
+def test_all_is_sorted_and_true():
+    names = strands_token_telemetry.__all__
+    assert names == sorted(names)
+    assert all(hasattr(strands_token_telemetry, name) for name in names)
+
+
+def test_each_module_only_imports_those_below_it():
+    order = ["hook", "usage", "emitters", "emf"]
+    for place, module in enumerate(order):
+        source = (ROOT / "src/strands_token_telemetry" / f"{module}.py").read_text()
+        imported = re.findall(r"^from strands_token_telemetry(?:\.(\w+))? import (\w+)", source, re.MULTILINE)
+        for name in {first or second for first, second in imported}:
+            assert order.index(name) > place, f"{module} imports {name}"
+
+
+def test_only_the_hook_knows_strands():
+    for module in ("emf", "emitters", "usage"):
+        source = (ROOT / "src/strands_token_telemetry" / f"{module}.py").read_text()
+        assert not re.search(r"^\s*(import|from) strands\b(?!_)", source, re.MULTILINE)

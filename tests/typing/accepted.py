@@ -1,0 +1,72 @@
+"""What users write; mypy accepts every line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from strands import Agent
+from strands.hooks import AfterInvocationEvent, HookProvider
+
+import strands_token_telemetry
+from strands_token_telemetry import TokenUsageHook, build_emf_payload, default_emitter
+from strands_token_telemetry.emf import build_emf_payload as same_builder
+from strands_token_telemetry.hook import TokenUsageHook as SameHook
+from strands_token_telemetry.hook import default_emitter as same_emitter
+
+
+def resolve_dimensions(event: AfterInvocationEvent) -> dict[str, str]:
+    return {"AgentName": event.agent.name}
+
+
+def resolve_properties(event: AfterInvocationEvent) -> dict[str, Any]:
+    return {"SessionId": event.invocation_state.get("session_id"), "tags": ["a"]}
+
+
+def emit(payload: dict[str, Any]) -> None:
+    payload["Host"] = "a"
+    default_emitter(payload)
+
+
+hook = TokenUsageHook(
+    namespace="Team/Tokens",
+    dimensions=[["Model"], ["Model", "AgentName"], []],
+    dimension_values={"Environment": "prod"},
+    dimension_resolver=resolve_dimensions,
+    extra_properties={"Version": 7, "nested": {"a": [1, None]}},
+    property_resolver=resolve_properties,
+    emitter=emit,
+)
+provider: HookProvider = hook
+agent = Agent(hooks=[hook])
+agent_with_defaults = Agent(hooks=[TokenUsageHook()])
+defaults = TokenUsageHook(
+    namespace=None,
+    dimensions=None,
+    dimension_values=None,
+    dimension_resolver=None,
+    extra_properties=None,
+    property_resolver=None,
+    emitter=None,
+)
+
+events: list[dict[str, Any]] = []
+TokenUsageHook(emitter=events.append)
+TokenUsageHook(emitter=lambda payload: None)
+TokenUsageHook(dimension_resolver=lambda event: {"AgentName": event.agent.name, "Model": None})
+
+namespace: str = hook.namespace
+dimensions: list[list[str]] = hook.dimensions
+emitter: Callable[[dict[str, Any]], None] = hook.emitter
+
+event: dict[str, Any] = build_emf_payload(
+    usage={"inputTokens": 1},
+    namespace="Team/Tokens",
+    dimensions=[["Model"]],
+    dimension_values={"Model": "m"},
+    extra_properties={"SessionId": "s"},
+    timestamp_ms=1_700_000_000_000,
+)
+same_builder(usage={"inputTokens": 1}, namespace="Team/Tokens", dimensions=[[]], dimension_values={})
+SameHook(emitter=same_emitter)
+version: str = strands_token_telemetry.__version__
