@@ -1,0 +1,222 @@
+"""Agents on the real clients of the providers: each event has what the service said of that call."""
+
+import gc
+import os
+import socket
+
+import pytest
+from strands import Agent
+
+from provider_servers import (
+    anthropic_messages,
+    chat_completions,
+    converse_stream,
+    ollama_chat,
+    serve,
+    stream_generate_content,
+)
+from scripted import since
+from strands_token_telemetry import TokenUsageHook
+
+# What two of the clients do to their own libraries; every other warning is an error here as well.
+pytestmark = pytest.mark.filterwarnings(
+    # LiteLLM declares types that pydantic can't honour, and asks instances for what classes have.
+    r"ignore:Item '\w+' on TypedDict class '\w+' is using the `ReadOnly` qualifier:UserWarning:pydantic",
+    r"ignore:Accessing the 'model_(computed_)?fields' attribute on the instance:DeprecationWarning",
+    # google-genai derives from a class of aiohttp's that is not meant for it.
+    r"ignore:Inheritance class AiohttpClientSession:DeprecationWarning:google\.genai",
+)
+
+
+@pytest.fixture(autouse=True)
+def only_this_machine(monkeypatch):
+    """Forget the developer's settings, and fail if a client wants to leave 127.0.0.1."""
+
+    def guard(owner, name, host_of):
+        def guarded(*args, **kwargs):
+            if host_of(*args) == "127.0.0.1":
+                return function(*args, **kwargs)
+            refused.append(args)
+            raise OSError(f"not on this machine: {args}")
+
+        function = getattr(owner, name)
+        monkeypatch.setattr(owner, name, guarded)
+
+    refused = []
+    settings = ("AWS_", "OPENAI_", "ANTHROPIC_", "OLLAMA_", "LITELLM_", "GOOGLE_", "GEMINI_")
+    for name in list(os.environ):
+        if name.startswith(settings) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else fetched at import
+    monkeypatch.setenv("LITELLM_MODE", "PRODUCTION")  # else a .env file is read
+    guard(socket, "getaddrinfo", lambda host, *_: host)
+    guard(socket.socket, "connect", lambda _, address: address[0])
+    guard(socket.socket, "connect_ex", lambda _, address: address[0])
+    yield
+    gc.collect()  # what a client leaves open is reported here, not in some other test
+    assert refused == []
+
+
+def needs(client):
+    pytest.importorskip(client, reason=f"no {client}: needs pip install '.[providers]'")
+
+
+def openai(url, model_id):
+    needs("openai")
+    from strands.models.openai import OpenAIModel
+
+    return OpenAIModel(client_args={"base_url": f"{url}/v1", "api_key": "none"}, model_id=model_id)
+
+
+def anthropic(url, model_id):
+    needs("anthropic")
+    from strands.models.anthropic import AnthropicModel
+
+    return AnthropicModel(client_args={"base_url": url, "api_key": "none"}, model_id=model_id, max_tokens=100)
+
+
+def ollama(url, model_id):
+    needs("ollama")
+    from strands.models.ollama import OllamaModel
+
+    return OllamaModel(url, model_id=model_id)
+
+
+def litellm(url, model_id):
+    needs("litellm")
+    from strands.models.litellm import LiteLLMModel
+
+    return LiteLLMModel(client_args={"api_base": f"{url}/v1", "api_key": "none"}, model_id=model_id)
+
+
+def bedrock(url, model_id):
+    import boto3  # comes with Strands
+    from strands.models.bedrock import BedrockModel
+
+    keys = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
+    session = boto3.Session(**keys, region_name="us-east-1")
+    return BedrockModel(boto_session=session, endpoint_url=url, model_id=model_id)
+
+
+def gemini(url, model_id):
+    needs("google.genai")
+    from strands.models.gemini import GeminiModel
+
+    return GeminiModel(client_args={"api_key": "none", "http_options": {"base_url": url}}, model_id=model_id)
+
+
+def tokens(input_tokens, output_tokens, total_tokens, read=None, write=None):
+    counters = {
+        "inputTokens": input_tokens,
+        "outputTokens": output_tokens,
+        "totalTokens": total_tokens,
+        "cacheReadInputTokens": read,
+        "cacheWriteInputTokens": write,
+    }
+    return {name: count for name, count in counters.items() if count is not None}
+
+
+# What the service says of two calls, and what Strands makes of it. The mapping is Strands' own, and
+# changed: each row names the release since when it is this one.
+@pytest.mark.parametrize(
+    ("model", "model_id", "speak", "said", "expected"),
+    [
+        pytest.param(
+            openai,
+            "gpt-4o-mini",
+            chat_completions,
+            [
+                {"prompt_tokens": 1200, "completion_tokens": 7, "total_tokens": 1207}
+                | {"prompt_tokens_details": {"cached_tokens": 1024, "cache_write_tokens": 128}},
+                {"prompt_tokens": 30, "completion_tokens": 11, "total_tokens": 41},
+            ],
+            # Of OpenAI's input, the cached tokens are a part. A counter seen once stays, at 0.
+            [tokens(1200, 7, 1207, read=1024, write=128), tokens(30, 11, 41, read=0, write=0)],
+            id="OpenAI",
+            marks=since("1.57", "the counting of OpenAI's cache writes"),
+        ),
+        pytest.param(
+            litellm,
+            "openai/gpt-4o-mini",
+            chat_completions,
+            [
+                {"prompt_tokens": 30, "completion_tokens": 11, "total_tokens": 41},
+                {"prompt_tokens": 1200, "completion_tokens": 7, "total_tokens": 1207}
+                | {"prompt_tokens_details": {"cached_tokens": 1024, "cache_write_tokens": 128}},
+            ],
+            # As OpenAI's.
+            [tokens(30, 11, 41), tokens(1200, 7, 1207, read=1024, write=128)],
+            id="LiteLLM",
+            marks=since("1.59", "the counting of OpenAI's cache writes through LiteLLM"),
+        ),
+        pytest.param(
+            anthropic,
+            "claude-sonnet-4-5",
+            anthropic_messages,
+            [
+                {"input_tokens": 10, "output_tokens": 5}
+                | {"cache_read_input_tokens": 0, "cache_creation_input_tokens": 400},
+                {"input_tokens": 21, "output_tokens": 6}
+                | {"cache_read_input_tokens": 400, "cache_creation_input_tokens": 40},
+            ],
+            # Cached tokens are no part of Anthropic's input, but of Strands' total; it leaves out their 0.
+            [tokens(10, 5, 415, write=400), tokens(21, 6, 467, read=400, write=40)],
+            id="Anthropic",
+            marks=since("1.58", "the total of Anthropic that includes cached tokens"),
+        ),
+        pytest.param(
+            bedrock,
+            "us.anthropic.claude-sonnet-4-20250514-v1:0",
+            converse_stream,
+            [
+                tokens(10, 5, 415, read=0, write=400),
+                tokens(21, 6, 467, read=400, write=40),
+            ],
+            # As Bedrock says it.
+            [tokens(10, 5, 415, read=0, write=400), tokens(21, 6, 467, read=400, write=40)],
+            id="Bedrock",
+            marks=since("1.5", "the counting of cached tokens"),
+        ),
+        pytest.param(
+            gemini,
+            "gemini-2.5-flash",
+            stream_generate_content,
+            [
+                {"promptTokenCount": 40, "candidatesTokenCount": 7, "totalTokenCount": 47},
+                {"promptTokenCount": 1200, "candidatesTokenCount": 9, "totalTokenCount": 1232}
+                | {"cachedContentTokenCount": 1000, "thoughtsTokenCount": 20, "toolUsePromptTokenCount": 3},
+            ],
+            # Thoughts are output, results of Gemini's own tools input; the cached tokens are a part of it.
+            [tokens(40, 7, 47), tokens(1203, 29, 1232, read=1000)],
+            id="Gemini",
+            marks=since("1.54", "the counting of Gemini's thoughts"),
+        ),
+        pytest.param(
+            ollama,
+            "llama3.2:3b",
+            ollama_chat,
+            [{"prompt_eval_count": 26, "eval_count": 9}, {"prompt_eval_count": 48, "eval_count": 4}],
+            # Ollama gives no total, so Strands adds; it says nothing of its cache.
+            [tokens(26, 9, 35), tokens(48, 4, 52)],
+            id="Ollama",
+            marks=since("1.34", "the right order of Ollama's counts"),
+        ),
+    ],
+)
+def test_each_event_has_what_the_service_said_of_that_call(events, model, model_id, speak, said, expected):
+    with serve(*map(speak, said)) as (url, posted):
+        agent = Agent(
+            model=model(url, model_id), hooks=[TokenUsageHook(emitter=events)], callback_handler=None
+        )
+        answers = [str(agent("one")), str(agent("two"))]
+    assert answers == ["Hello.\n", "Hello.\n"]
+    assert len(posted) == 2
+    assert [counters(event) for event in events] == expected
+    assert [event["Model"] for event in events] == [model_id, model_id]
+    recorded = agent.event_loop_metrics.accumulated_usage
+    assert events.total() == {name: count for name, count in recorded.items() if count}
+
+
+def counters(event):
+    (directive,) = event["_aws"]["CloudWatchMetrics"]
+    return {metric["Name"]: event[metric["Name"]] for metric in directive["Metrics"]}
