@@ -3,18 +3,15 @@
 import importlib.util
 import json
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from emf_checker import extract
 from scripted import make_agent, says
 from strands_token_telemetry import TokenUsageHook
 from strands_token_telemetry.emf import TOKEN_METRICS
-from strands_token_telemetry.emitters import encode
 
 yaml = pytest.importorskip("yaml")
 
@@ -388,29 +385,8 @@ def test_queries_use_the_language_and_the_names_that_lines_have():
 def test_the_properties_of_the_doc_are_in_the_line(events):
     [block] = [block for block in _fenced("python") if "property_resolver" in block]
     namespace = {}
-    exec(block, namespace)  # noqa: S102 (the doc's own example)
+    exec(block, namespace)
     hook = TokenUsageHook(property_resolver=namespace["hook"].property_resolver, emitter=events)
     agent = make_agent(hooks=[hook], name="planner", state={"session_id": "s-42", "user_id": "u-7"})
     agent("Hello")
     assert {"AgentName": "planner", "SessionId": "s-42", "UserId": "u-7"}.items() <= events[0].items()
-
-
-def test_the_emitter_of_the_doc_sends_the_agent_a_line_with_a_log_group(monkeypatch):
-    [block] = [block for block in _fenced("python") if "create_connection" in block]
-    namespace = {}
-    exec(block, namespace)  # noqa: S102 (the doc's own example)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(5)
-        connect, address = socket.create_connection, server.getsockname()
-        asked = []
-        monkeypatch.setattr(
-            socket, "create_connection", lambda to, timeout: asked.append(to) or connect(address)
-        )
-        make_agent(hooks=[namespace["hook"]])("Hello")
-        connection, _ = server.accept()
-        with connection, connection.makefile() as lines:
-            [line] = lines
-    assert asked == [("127.0.0.1", 25888)]
-    event = json.loads(line)
-    assert event["_aws"]["LogGroupName"] == "/agents"
-    extract(encode(event))

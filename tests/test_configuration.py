@@ -95,6 +95,10 @@ class Unprintable:
         raise RuntimeError("no repr")
 
 
+class UnprintableText(str):
+    __repr__ = Unprintable.__repr__
+
+
 REFUSED = [
     ("namespace", 7, TypeError),
     ("namespace", b"Team", TypeError),
@@ -114,6 +118,7 @@ REFUSED = [
     ("dimensions", [[7]], TypeError),
     ("dimensions", [[["Model"]]], TypeError),
     ("dimensions", [[Unprintable()]], TypeError),
+    ("dimensions", [UnprintableText("Model")], TypeError),
     ("dimensions", [], ValueError),
     ("dimensions", [[f"Key{n}" for n in range(31)]], ValueError),
     ("dimensions", [[""]], ValueError),

@@ -248,7 +248,7 @@ def check_dimensions(dimensions: object) -> list[list[str]]:
     if not all(isinstance(keys, (list, tuple)) for keys in sets):
         raise TypeError(
             f"dimensions must be a list of dimension sets, each a list of names, got {shown(dimensions)}; "
-            f"write {[[key for key in sets if isinstance(key, str)]]!r}"
+            f"write {shown([[key for key in sets if isinstance(key, str)]])}"
         )
     if not sets:
         raise ValueError("dimensions must have at least one set, got []; write [[]] for no dimensions")
@@ -283,7 +283,7 @@ def _check_dimension_key(key: object) -> None:
         )
     if key in TOKEN_METRICS or key == METADATA:
         raise ValueError(
-            f"dimensions may not contain {key!r}, for the event has a member of that name; write another name"
+            f"dimensions may not contain {shown(key)}, for the event has a member of that name; write another name"
         )
 
 
