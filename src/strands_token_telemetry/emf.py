@@ -283,7 +283,7 @@ def _check_dimension_key(key: object) -> None:
         )
     if key in TOKEN_METRICS or key == METADATA:
         raise ValueError(
-            f"dimensions may not contain {shown(key)}: the event has a member of that name; write another name"
+            f"dimensions may not contain {shown(key)}, a member that each event has; write another name"
         )
 
 

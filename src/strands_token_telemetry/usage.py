@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Mapping
 from typing import Any
 
 from strands_token_telemetry.emf import TOKEN_METRICS, is_metric
+
+# Reentrant: the garbage collector may finish an abandoned stream, its hooks included, at any
+# allocation in the locked block.
+_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a child forked meanwhile would wait for it for ever
+    os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001 (as in logging)
 
 
 class UsageMemory:
@@ -26,9 +33,6 @@ class UsageMemory:
         # reported of it. An entry goes when the metrics do, before the id is given to another object.
         self._reported: dict[int, tuple[Mapping[str, int], dict[str, int]]] = {}
         self._references: dict[int, weakref.ref[Any]] = {}
-        # Reentrant: the garbage collector may finish an abandoned stream, its hooks included, at
-        # any allocation in the locked block.
-        self._lock = threading.RLock()
 
     def spent(self, metrics: Any, *, remember: bool = True) -> dict[str, int]:
         """Return what was added to each counter of `metrics` since the last call.
@@ -43,7 +47,7 @@ class UsageMemory:
             Every counter of `metrics`, with 0 where nothing was added.
         """
         key = id(metrics)
-        with self._lock:
+        with _lock:
             try:
                 usage = metrics.accumulated_usage
             except Exception:  # None, or a test double
