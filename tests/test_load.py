@@ -169,7 +169,6 @@ sys.exit(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.xfail(reason="a lock that another thread holds at the fork is never released in the child")
 @pytest.mark.parametrize("meanwhile", ["count", "write"])
 def test_a_child_forked_while_a_thread_of_its_parent_emits_can_emit(meanwhile):
     with start(f"import sys; sys.argv[1:] = [{meanwhile!r}]\n{FORK}") as process:

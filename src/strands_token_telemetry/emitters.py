@@ -31,8 +31,14 @@ text_on_stdout: ContextVar[bool] = ContextVar("text_on_stdout", default=False)
 
 # One write is not enough on an unbuffered stdout: a pipe may split one of over 4,096 bytes (PIPE_BUF).
 _stdout_lock = threading.RLock()
-if hasattr(os, "register_at_fork"):  # a child forked during a write would wait for it for ever
-    os.register_at_fork(after_in_child=_stdout_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001 (as in logging)
+if hasattr(os, "register_at_fork"):
+    # A fork waits for the thread that is writing. In the child that thread would not exist: nobody
+    # would release the lock, and what stdout has buffered of its line would be printed twice.
+    os.register_at_fork(
+        before=_stdout_lock.acquire,
+        after_in_parent=_stdout_lock.release,
+        after_in_child=_stdout_lock.release,
+    )
 
 
 def default_emitter(payload: dict[str, Any]) -> None:
