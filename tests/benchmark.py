@@ -17,50 +17,38 @@ from importlib.metadata import version
 from strands.hooks import AfterInvocationEvent
 
 from scripted import make_agent, says
-from strands_token_telemetry import TokenUsageHook
+from strands_token_telemetry import TokenUsageHook, build_emf_payload
 
 ROUNDS, EMISSIONS, CALLS = 300, 20, 3
 NAMESPACE, VALUES = "MyTeam/Tokens", {"Model": "scripted-1", "Environment": "prod"}
 PROPERTIES = {"session": "8f14e45f-ceea-467f-a8b0-4c7f1f9c1d2e", "tenant": "acme"}
-USAGE = {
-    "inputTokens": 1200,
-    "outputTokens": 350,
-    "totalTokens": 1550,
-    "cacheReadInputTokens": 900,
-    "cacheWriteInputTokens": 100,
+USAGE = {"inputTokens": 1200, "outputTokens": 350, "totalTokens": 1550}
+USAGE |= {"cacheReadInputTokens": 900, "cacheWriteInputTokens": 100}
+SETTINGS = {
+    "namespace": NAMESPACE,
+    "dimensions": [list(VALUES)],
+    "dimension_values": VALUES,
+    "extra_properties": PROPERTIES,
 }
 
 
-def hook(**options):
-    return TokenUsageHook(
-        namespace=NAMESPACE,
-        dimensions=[list(VALUES)],
-        dimension_values=VALUES,
-        extra_properties=PROPERTIES,
-        **options,
-    )
-
-
 def emission():
-    usage_hook, agent = hook(), make_agent()
+    hook, agent = TokenUsageHook(**SETTINGS), make_agent()
     accumulated, event = agent.event_loop_metrics.accumulated_usage, AfterInvocationEvent(agent=agent)
 
     def emit():
         for name, count in USAGE.items():
             accumulated[name] = accumulated.get(name, 0) + count
-        usage_hook._on_after_invocation(event)
+        hook._on_after_invocation(event)
 
     return emit
 
 
 def least(encode):
-    events = []
-    usage_hook, agent = hook(emitter=events.append), make_agent()
-    agent.event_loop_metrics.accumulated_usage.update(USAGE)
-    usage_hook._on_after_invocation(AfterInvocationEvent(agent=agent))
+    event = build_emf_payload(usage=USAGE, **SETTINGS)
 
     def emit():
-        sys.stdout.write(encode(events[0]) + "\n")
+        sys.stdout.write(encode(event) + "\n")
         sys.stdout.flush()
 
     return emit
@@ -87,8 +75,9 @@ def embedded_metrics():
 def powertools():
     from aws_lambda_powertools.metrics import EphemeralMetrics
 
+    metrics = EphemeralMetrics(namespace=NAMESPACE)
+
     def emit():
-        metrics = EphemeralMetrics(namespace=NAMESPACE)
         for name, value in VALUES.items():
             metrics.add_dimension(name, value)
         for name, value in PROPERTIES.items():
@@ -143,7 +132,7 @@ def measure():
     costs = microseconds(EMISSIONS, emission=emission(), **limits, **others)
     yield from (ratio("emission", name, costs) for name in limits)
     yield from (ratio(name, "emission", costs) for name in others)
-    calls = {"call with the hook": call(hook()), "call without it": call()}
+    calls = {"call with the hook": call(TokenUsageHook(**SETTINGS)), "call without it": call()}
     yield ratio(*calls, microseconds(CALLS, **calls))
 
 
