@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
+import textwrap
 from collections import Counter
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from strands import Agent
@@ -108,3 +113,16 @@ def make_agent(*turns, hooks=(), model_id="scripted-1", callback_handler=None, *
     """Return a real Agent on a scripted model; silent, unless a callback handler is given."""
     model = ScriptedModel(*turns, model_id=model_id)
     return Agent(model=model, hooks=list(hooks), callback_handler=callback_handler, **kwargs)
+
+
+def start(script, *options, stdin=None, stderr=None, **environment):
+    """Start a script in a Python of its own, its stdout a pipe, buffered unless an option says otherwise."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    return subprocess.Popen(
+        [sys.executable, *options, "-c", textwrap.dedent(script)],
+        stdout=subprocess.PIPE,
+        stdin=stdin,
+        stderr=stderr,
+        env={**inherited, "PYTHONPATH": path, **environment},
+    )

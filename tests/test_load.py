@@ -2,14 +2,12 @@
 
 import os
 import subprocess
-import sys
-import textwrap
 import time
-from pathlib import Path
 
 import pytest
 
 from emf_checker import extract, parse
+from scripted import start
 
 THREADS, LINES = 8, 60
 
@@ -39,17 +37,6 @@ def emit(thread):
 with ThreadPoolExecutor(%d) as pool:
     list(pool.map(emit, range(%d)))
 """
-
-
-def start(script, *options, **pipes):
-    """Start a script in a process of its own, whose stdout is buffered unless an option says otherwise."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    return subprocess.Popen(
-        [sys.executable, *options, "-c", textwrap.dedent(script)],
-        stdout=subprocess.PIPE,
-        env={**environment, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
-        **pipes,
-    )
 
 
 def read_at_once(pipe):

@@ -2,18 +2,14 @@
 
 import io
 import json
-import os
-import subprocess
 import sys
-import textwrap
-from pathlib import Path
 
 import pytest
 from strands import tool
 from strands.handlers.callback_handler import CompositeCallbackHandler, PrintingCallbackHandler
 
 from emf_checker import extract, parse
-from scripted import fails, make_agent, says, since, uses
+from scripted import fails, make_agent, says, since, start, uses
 from strands_token_telemetry import TokenUsageHook, default_emitter
 from strands_token_telemetry.emitters import encode
 
@@ -151,18 +147,12 @@ def test_without_a_stdout_the_counts_are_in_the_log_and_the_agent_answers(monkey
     assert event["inputTokens"] == 10
 
 
-def run(script, *options, pipe=None, **environment):
+def run(script, *options, **environment):
     """Run a script in a process of its own; return what it printed, as bytes."""
-    result = subprocess.run(
-        [sys.executable, *options, "-c", textwrap.dedent(script)],
-        stdout=pipe or subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), **environment},
-        timeout=120,
-        check=False,
-    )
-    assert not result.returncode, result.stderr.decode()
-    return result.stdout
+    with start(script, *options, **environment) as process:
+        out = process.stdout.read()
+    assert process.returncode == 0
+    return out
 
 
 def test_an_ascii_stdout_takes_every_event():
