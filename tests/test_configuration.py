@@ -159,6 +159,13 @@ def test_what_cannot_give_a_valid_event_is_refused_with_the_name_of_the_paramete
         TokenUsageHook(**{parameter: value})
 
 
+def test_a_value_without_a_repr_is_shown_by_its_type():
+    with pytest.raises(TypeError, match=r"got <.*Unprintable (instance|object) at"):
+        TokenUsageHook(emitter=Unprintable())
+    with pytest.raises(TypeError, match="got <int object at"):
+        TokenUsageHook(extra_properties=10**5000)
+
+
 def test_the_common_mistake_with_dimensions_gets_its_cure():
     with pytest.raises(TypeError, match=r"write \[\['Model', 'Stage'\]\]"):
         TokenUsageHook(dimensions=["Model", "Stage"])

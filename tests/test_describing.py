@@ -2,12 +2,15 @@
 
 import datetime as dt
 import json
+import re
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from scripted import ScriptedModel, make_agent, says, since
 from strands_token_telemetry import TokenUsageHook
+from strands_token_telemetry.emitters import MAX_LINE_LENGTH, encode
 
 
 def call(events, *turns, prompt="hello", agent=None, **configuration):
@@ -128,6 +131,7 @@ def test_a_resolver_that_fails_is_logged_and_the_event_goes_out_without_its_valu
     assert (record.name, record.levelname) == ("strands_token_telemetry", "ERROR")
     assert record.exc_info
     assert parameter in record.getMessage()
+    assert isinstance(record.exc_info[1], LookupError) or parameter in str(record.exc_info[1])
 
 
 def test_a_resolver_cannot_touch_the_metadata(events):
@@ -212,7 +216,7 @@ def test_a_property_that_json_does_not_know_goes_out_readable_and_all_else_uncha
 def test_a_property_without_any_text_costs_nothing_else(events, value):
     event = call(events, extra_properties={"odd": value, "SessionId": "s-1"})
     assert (event["SessionId"], event["inputTokens"]) == ("s-1", 10)
-    assert event["odd"]
+    assert re.search("Unprintable object at|{'a': 1}|nested too deeply", str(event["odd"]))
 
 
 def test_an_oversized_property_is_left_out_with_a_note(events):
@@ -221,9 +225,52 @@ def test_an_oversized_property_is_left_out_with_a_note(events):
     assert (event["SessionId"], event["inputTokens"]) == ("s-1", 10)
 
 
-def test_many_properties_that_are_too_much_together_are_left_out_largest_first(events):
-    properties = {f"p{n}": "x" * (10_000 + n) for n in range(30)} | {"Stage": "y" * 1024}
-    event = call(events, dimensions=[["Stage"]], extra_properties=properties)
-    left_out = [name for name in properties if "left out" in str(event[name])]
-    assert left_out == ["p26", "p27", "p28", "p29"]
-    assert len(json.dumps(event)) > 250_000
+@pytest.mark.parametrize("size", [10_000, 900, 30, 1], ids="properties of {} bytes".format)
+@pytest.mark.parametrize("name_size", [6, 250, 20_000], ids="names of {} bytes".format)
+def test_what_is_too_much_together_is_left_out_largest_first_and_no_dimension_or_metric(
+    events, size, name_size
+):
+    number = 300_000 // (size + name_size) + 20
+    properties = {f"{n:0{name_size}}": "x" * (size + n % 7) for n in range(number)} | {"note": "y"}
+    event = call(
+        events, dimensions=[["Stage"]], dimension_values={"Stage": "s" * 1024}, extra_properties=properties
+    )
+    assert event["Stage"] == "s" * 1024
+    assert event["inputTokens"] == 10
+    assert event["note"] == "y"
+    kept = [name for name, value in properties.items() if event.get(name) == value]
+    assert len(kept) < number
+    if size >= 900 and name_size == 6:  # the largest have a note instead
+        assert event.keys() >= properties.keys()
+        left_out = properties.keys() - set(kept)
+        assert (
+            min(len(properties[name]) for name in left_out) >= max(len(properties[name]) for name in kept) - 1
+        )
+        assert len(json.dumps(event)) > 240_000
+
+
+def test_a_line_may_be_as_long_as_the_limit_and_no_longer(events):
+    rest = len(encode({"note": ""}))
+    for length, kept in [(MAX_LINE_LENGTH - rest, True), (MAX_LINE_LENGTH - rest + 1, False)]:
+        line = encode({"note": "x" * length})
+        assert (len(line) == MAX_LINE_LENGTH) is kept
+    # The same where a value has to be made readable first.
+    rest = len(encode({"odd": {1}, "note": ""}))
+    for length, kept in [(MAX_LINE_LENGTH - rest, True), (MAX_LINE_LENGTH - rest + 1, False)]:
+        line = encode({"odd": {1}, "note": "x" * length})
+        assert (len(line) == MAX_LINE_LENGTH) is kept
+
+
+def test_the_timestamp_is_now(events):
+    timestamp = call(events)["_aws"]["Timestamp"]
+    assert abs(timestamp - time.time() * 1000) < 5000
+
+
+def test_a_dimension_without_a_value_is_said_once(events, caplog):
+    agent = make_agent(hooks=[TokenUsageHook(emitter=events, dimensions=[["Stage", "Model"]])])
+    agent("one")
+    agent("two")
+    assert [event["Stage"] for event in events] == ["unknown", "unknown"]
+    (record,) = caplog.records
+    assert "'Stage'" in record.getMessage()
+    assert "'unknown'" in record.getMessage()

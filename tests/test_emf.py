@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import re
 import string
 import time
 
@@ -223,6 +224,33 @@ def test_a_string_enum_gives_its_value():
 )
 def test_what_gives_no_valid_event_is_refused_by_the_name_of_the_parameter(parameter, value, error):
     with pytest.raises(error, match=rf"\A{parameter} .*write"):
+        build(**{parameter: value})
+
+
+@pytest.mark.parametrize("usage", [{"a": 2**360}, {"a": -(2**360)}, {f"counter{n}": n for n in range(100)}])
+def test_what_is_at_the_limit_is_taken(usage):
+    payload = build(usage=usage)
+    assert {name: payload[name] for name in usage} == usage
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "got"),
+    [
+        ("usage", {"inputTokens": "12"}, "got '12' for 'inputTokens'"),
+        ("timestamp_ms", "now", "got 'now'"),
+        ("namespace", 7, "got 7"),
+        ("namespace", "AWS/Lambda", "got 'AWS/Lambda'"),
+        ("dimensions", ["Model"], "got ['Model']; write [['Model']]"),
+        ("dimensions", 7, "got 7; write [['Model']]"),
+        ("dimensions", [[7]], "got 7"),
+        ("dimensions", [[":x"]], "got ':x'"),
+        ("dimensions", [["_aws"]], "contain '_aws'"),
+        ("dimensions", [["a", "a"]], "twice in ['a', 'a']"),
+        ("extra_properties", 7, "got 7"),
+    ],
+)
+def test_a_refusal_shows_what_came(parameter, value, got):
+    with pytest.raises((TypeError, ValueError), match=re.escape(got)):
         build(**{parameter: value})
 
 

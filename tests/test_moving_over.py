@@ -53,6 +53,21 @@ def test_an_event_made_by_hand_gives_its_usage_as_it_stands_each_time(events, ma
     assert [event["inputTokens"] for event in events] == [100, 100, 7]
 
 
+class Slotted:
+    __slots__ = ("accumulated_usage",)
+
+
+def test_metrics_that_cannot_be_remembered_count_as_they_stand(events):
+    metrics = Slotted()
+    metrics.accumulated_usage = USAGE
+    agent = SimpleNamespace(event_loop_metrics=metrics)
+    hook = TokenUsageHook(emitter=events)
+    for _ in range(2):
+        hook._on_after_invocation(SimpleNamespace(agent=agent, result=SimpleNamespace(metrics=metrics)))
+    assert [event["inputTokens"] for event in events] == [100, 100]
+    assert hook._memory._reported == {}
+
+
 def test_an_agent_without_a_result_made_by_hand_gives_its_usage(events):
     metrics = SimpleNamespace(accumulated_usage=USAGE)
     event = SimpleNamespace(agent=SimpleNamespace(event_loop_metrics=metrics))
@@ -90,6 +105,13 @@ def test_an_event_without_a_usable_result_or_usage_is_ignored_quietly(events, ca
     TokenUsageHook(emitter=events)._on_after_invocation(event)
     assert events == []
     assert caplog.records == []
+
+
+def test_a_counter_that_strands_may_add_is_a_metric_too(events):
+    TokenUsageHook(emitter=events)._on_after_invocation(
+        namespace_event({"inputTokens": 3, "reasoningTokens": 2, "audioSeconds": 0.5})
+    )
+    assert events.total() == {"inputTokens": 3, "reasoningTokens": 2, "audioSeconds": 0.5}
 
 
 def test_what_is_no_number_in_the_usage_is_ignored(events):

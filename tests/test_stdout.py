@@ -170,6 +170,18 @@ def test_an_ascii_stdout_takes_every_event():
     assert parse(line)["user"] == "Zoë 🦜"
 
 
+def test_bytes_are_text_even_where_python_refuses_to_make_it():
+    out = run(
+        """
+        from scripted import make_agent, says
+        from strands_token_telemetry import TokenUsageHook
+        make_agent(says(), hooks=[TokenUsageHook(extra_properties={"odd": b"bytes"})])("hello")
+        """,
+        "-bb",
+    )
+    assert parse(out.decode().strip())["odd"] == "b'bytes'"
+
+
 @pytest.mark.parametrize("options", [["-u"], []], ids=["unbuffered", "buffered"])
 def test_eight_threads_print_whole_lines_between_streamed_text(options):
     out = run(

@@ -80,17 +80,21 @@ def encode(payload: Mapping[str, Any]) -> str:
 
 
 def _encode_by_member(payload: Mapping[str, Any]) -> str:
-    members = {name: _encode_value(value) for name, value in payload.items()}
-    length = sum(len(text) + len(_encode_value(str(name))) + 2 for name, text in members.items()) + 1
-    needed = _needed_members(payload)
-    for name in sorted(members, key=lambda name: len(members[name]), reverse=True):
-        if length <= MAX_LINE_LENGTH:
-            break
-        if name not in needed:
-            note = f'"({len(members[name])} bytes left out)"'
-            length += len(note) - len(members[name])
+    members = {_encode_value(str(name)): _encode_value(value) for name, value in payload.items()}
+    needed = {_encode_value(name) for name in _needed_members(payload)}
+    largest_first = sorted(
+        members.keys() - needed, key=lambda name: len(name) + len(members[name]), reverse=True
+    )
+    excess = sum(len(name) + len(text) + 2 for name, text in members.items()) + 1 - MAX_LINE_LENGTH
+    for name in largest_first:
+        note = f'"({len(members[name])} bytes left out)"'
+        if excess > 0 and len(note) < len(members[name]):
+            excess -= len(members[name]) - len(note)
             members[name] = note
-    return "{" + ",".join(f"{_encode_value(str(name))}:{text}" for name, text in members.items()) + "}"
+    for name in largest_first:  # names too long, or too many
+        if excess > 0:
+            excess -= len(name) + len(members.pop(name)) + 2
+    return "{" + ",".join(f"{name}:{text}" for name, text in members.items()) + "}"
 
 
 def _needed_members(payload: Mapping[str, Any]) -> set[str]:

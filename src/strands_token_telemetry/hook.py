@@ -199,7 +199,7 @@ def _resolve(
 def _get(owner: object, name: str) -> Any:
     """Return an attribute, or None where there is none or its property raises."""
     try:
-        return getattr(owner, name, None)
+        return getattr(owner, name)
     except Exception:
         return None
 
