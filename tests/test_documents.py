@@ -11,6 +11,7 @@ import re
 import runpy
 import socket
 import socketserver
+import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -73,6 +74,16 @@ def test_every_python_block_runs(offline, capfd, document, number):
     for line in capfd.readouterr().out.splitlines():
         if line.startswith('{"_aws"'):
             extract(line)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_json_block_is_json_and_every_shell_block_is_shell(document):
+    for code in blocks(document, "json"):
+        json.loads(code)
+    for code in blocks(document, "sh") + re.findall(
+        r"^ +```sh\n(.*?)^ +```$", document.read_text(), re.MULTILINE | re.DOTALL
+    ):
+        subprocess.run(["bash", "-n"], input=code, text=True, check=True)
 
 
 @pytest.mark.parametrize("module", ["emf", "emitters", "hook", "usage"])

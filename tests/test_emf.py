@@ -145,10 +145,18 @@ def test_a_metric_wins_over_a_dimension_value_and_a_dimension_value_over_a_prope
     assert (payload["Region"], payload["Model"]) == ("value", "m")
 
 
-def test_a_new_counter_with_the_name_of_a_dimension_is_counted_and_leaves_the_dimension_sets():
-    payload = build(usage={"Model": 3, "inputTokens": 1}, dimensions=[["Model", "Stage"], ["Model"]])
+@pytest.mark.parametrize(
+    ("dimensions", "left"),
+    [
+        ([["Model", "Stage"], ["Model"]], [["Stage"], []]),
+        ([["Stage"], ["Model", "Stage"]], [["Stage"]]),
+        ([["A", "B"], ["B", "Model", "A"], []], [["B", "A"], []]),
+    ],
+)
+def test_a_new_counter_with_the_name_of_a_dimension_is_counted_once_and_leaves_the_sets(dimensions, left):
+    payload = build(usage={"Model": 3, "inputTokens": 1}, dimensions=dimensions)
     assert payload["Model"] == 3
-    assert payload["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["Stage"], []]
+    assert payload["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == left
 
 
 @pytest.mark.parametrize(

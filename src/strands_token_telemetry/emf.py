@@ -144,15 +144,18 @@ def compose(
                 continue
             if key in usage:
                 # A counter that Strands did not have when the dimensions were checked. The count
-                # matters more, and a dimension must be a string: the key leaves its sets.
-                directive["Dimensions"] = [[k for k in keys if k not in usage] for keys in dimensions]
+                # matters more, and a dimension must be a string: the key leaves its sets, and sets
+                # that are the same then become one.
+                left = ([k for k in keys if k not in usage] for keys in dimensions)
+                directive["Dimensions"] = list({frozenset(keys): keys for keys in left}.values())
                 continue
             value = dimension_values.get(key)
             payload[key] = dimension_text(properties.get(key) if value is None else value)
     payload.update(usage)
-    for name, value in (*dimension_values.items(), *properties.items()):
-        if name not in payload:
-            payload[name] = copied(value)
+    for members in (dimension_values, properties):
+        for name, value in members.items():
+            if name not in payload:
+                payload[name] = copied(value)
     return payload
 
 
