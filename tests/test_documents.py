@@ -74,6 +74,9 @@ def test_every_python_block_runs(offline, capfd, document, number):
     for line in capfd.readouterr().out.splitlines():
         if line.startswith('{"_aws"'):
             extract(line)
+            # Before Strands 1.16 a ContextVar does not reach a synchronous call.
+            if "Hello" in code and '"SessionId"' in code and STRANDS >= (1, 16):
+                assert parse(line)["SessionId"] == "s-1"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -148,7 +151,7 @@ def test_the_recipes_for_assistants_are_those_of_the_readme():
     recipes = [code for code in blocks(LLMS) if "def " in code or "import" in code]
     assert len(recipes) == 5
     first, *others = recipes
-    assert first.replace("  # keep your model=, tools=, ...", "") in blocks(README)
+    assert re.sub("  #.*", "", first) in blocks(README)
     for code in others:
         assert code in blocks(README)
 
@@ -157,7 +160,7 @@ def test_the_guide_for_assistants_follows_the_convention_and_stays_short():
     title, _, summary = LLMS.read_text().split("\n")[:3]
     assert title == "# strands-token-telemetry"
     assert summary.startswith("> ")
-    assert len(LLMS.read_text()) < 4 * 2500  # a token is about four characters
+    assert len(LLMS.read_text()) < 3.65 * 2500  # characters a token, as measured for this text
 
 
 def test_the_readme_has_no_link_that_breaks_on_pypi():
@@ -233,23 +236,27 @@ def test_the_webhook_delivers_and_empties_its_queue_when_it_is_closed():
         assert extract(server.bodies.get().decode())[0].value == 10
 
 
-def test_the_webhook_does_not_hold_up_the_agent_and_overflow_is_in_the_log(caplog):
+def test_the_webhook_does_not_hold_up_the_agent_and_what_it_cannot_deliver_is_in_the_log(caplog):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never answers
-        names = webhook_to(silent.getsockname()[1])
-        webhook = names["Webhook"](f"http://127.0.0.1:{silent.getsockname()[1]}/", size=1)
+        webhook = webhook_to(silent.getsockname()[1])["Webhook"](
+            f"http://127.0.0.1:{silent.getsockname()[1]}/", size=2
+        )
         agent = make_agent(hooks=[TokenUsageHook(emitter=webhook)])
         start = time.monotonic()
-        for _ in range(5):
+        for _ in range(6):
             agent("hello")
+        webhook.close(patience=0.1)
         assert time.monotonic() - start < 4  # the time-out of a request is five seconds
-        overflow = [record for record in caplog.records if record.name == "strands_token_telemetry"]
-        assert len(overflow) >= 3
-        assert parse(overflow[0].getMessage().partition(": ")[2])["inputTokens"] == 10
-        silent.close()
-        webhook.close()
+    overflow = [record for record in caplog.records if record.name == "strands_token_telemetry"]
+    left = [record for record in caplog.records if record.name == "recipe"]
+    assert len(overflow) + len(left) in (5, 6)  # one may be under way
+    assert parse(overflow[0].getMessage().partition(": ")[2])["inputTokens"] == 10
+    assert '"inputTokens": 10' in left[0].getMessage()
+    while webhook.queue.unfinished_tasks > len(left):  # until the closed connection has ended the request
+        time.sleep(0.01)
 
 
-def test_the_webhook_logs_what_it_could_not_deliver(caplog):
+def test_the_webhook_logs_what_the_server_refuses(caplog):
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     hook = webhook_to(port)["hook"]
