@@ -162,6 +162,8 @@ def test_what_cannot_give_a_valid_event_is_refused_with_the_name_of_the_paramete
 def test_a_value_without_a_repr_is_shown_by_its_type():
     with pytest.raises(TypeError, match=r"got <.*Unprintable (instance|object) at"):
         TokenUsageHook(emitter=Unprintable())
+    with pytest.raises(TypeError, match="got <function async_function at"):
+        TokenUsageHook(emitter=async_function)
     with pytest.raises(TypeError, match="got <int object at"):
         TokenUsageHook(extra_properties=10**5000)
 

@@ -37,6 +37,9 @@ _MAX_METRICS = 100
 _MAX_METRIC_NAME_LENGTH = 255
 _MAX_METRIC_VALUE = 2**360
 
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 100
+
 _CONTAINERS = (dict, list, tuple, set, bytearray)
 _MAX_DEPTH = 100
 
@@ -330,6 +333,6 @@ def check_properties(parameter: str, value: object) -> dict[str, Any]:
 def shown(value: object) -> str:
     """Return a short repr, of an object too whose own raises."""
     try:
-        return reprlib.repr(value)
+        return _repr.repr(value)
     except Exception:
         return object.__repr__(value)
