@@ -83,7 +83,9 @@ def _encode_by_member(payload: Mapping[str, Any]) -> str:
     members = {_encode_value(str(name)): _encode_value(value) for name, value in payload.items()}
     needed = {_encode_value(name) for name in _needed_members(payload)}
     largest_first = sorted(
-        members.keys() - needed, key=lambda name: len(name) + len(members[name]), reverse=True
+        (name for name in members if name not in needed),
+        key=lambda name: len(name) + len(members[name]),
+        reverse=True,
     )
     excess = sum(len(name) + len(text) + 2 for name, text in members.items()) + 1 - MAX_LINE_LENGTH
     for name in largest_first:
