@@ -114,16 +114,17 @@ class TokenUsageHook:
     def _on_after_invocation(self, event: AfterInvocationEvent) -> None:
         usage: dict[str, int] = {}
         try:
-            usage = self._spent(event)
+            agent = getattr(event, "agent", None)
+            usage = self._spent(event, agent)
             if usage:
-                self._emit(usage, event)
+                self._emit(usage, event, agent)
         except Exception:
             _log(logging.ERROR, "token usage was not emitted: %s", usage)
 
-    def _spent(self, event: AfterInvocationEvent) -> dict[str, int]:
+    def _spent(self, event: AfterInvocationEvent, agent: object) -> dict[str, int]:
         """Return the counters to emit: none where there is no result and nothing was spent."""
-        of_agent = _get(_get(event, "agent"), "event_loop_metrics")
-        result = _get(event, "result")  # Strands < 1.20 has none, nor has a failed call
+        of_agent = _get(agent, "event_loop_metrics")
+        result = getattr(event, "result", None)  # Strands < 1.20 has none, nor has a failed call
         if result is not None:
             metrics = _get(result, "metrics")
             usage = self._memory.spent(metrics, remember=metrics is of_agent)
@@ -132,7 +133,7 @@ class TokenUsageHook:
         usage = self._memory.spent(of_agent)
         return usage if result is not None or any(usage.values()) else {}
 
-    def _emit(self, usage: dict[str, int], event: AfterInvocationEvent) -> None:
+    def _emit(self, usage: dict[str, int], event: AfterInvocationEvent, agent: object) -> None:
         dimension_values, properties = self.dimension_values, self.extra_properties or {}
         if self.dimension_resolver is not None:
             resolved = _resolve("dimension_resolver", self.dimension_resolver, event)
@@ -142,10 +143,10 @@ class TokenUsageHook:
         for keys in self.dimensions:
             for key in keys:
                 if dimension_values.get(key) is None and properties.get(key) is None:
-                    dimension_values = {**dimension_values, key: self._find(key, event)}
+                    dimension_values = {**dimension_values, key: self._find(key, agent)}
         timestamp_ms = time.time_ns() // 1_000_000
         description = (usage, self.namespace, self.dimensions, dimension_values, properties, timestamp_ms)
-        token = text_on_stdout.set(_streams_text(event))
+        token = text_on_stdout.set(True) if _streams_text(event, agent) else None
         try:
             returned: object = self.emitter(emf.compose(*description))
             if isinstance(returned, types.CoroutineType):
@@ -158,11 +159,11 @@ class TokenUsageHook:
             event_as_json = encode(emf.compose(*description))
             _log(logging.ERROR, "emitter failed; this event was not delivered: %s", event_as_json)
         finally:
-            text_on_stdout.reset(token)
+            if token is not None:
+                text_on_stdout.reset(token)
 
-    def _find(self, dimension: str, event: AfterInvocationEvent) -> str | None:
-        """Return the value of a dimension that the event itself gives, if it does."""
-        agent = _get(event, "agent")
+    def _find(self, dimension: str, agent: object) -> str | None:
+        """Return the value of a dimension that the agent itself gives, if it does."""
         value = None
         if dimension == "AgentName":
             value = _get(agent, "name")
@@ -213,13 +214,13 @@ def _model_id(model: object) -> object:
         return None
 
 
-def _streams_text(event: AfterInvocationEvent) -> bool:
+def _streams_text(event: AfterInvocationEvent, agent: object) -> bool:
     """Say whether a callback handler may have left text without a newline on stdout."""
-    handler = _get(_get(event, "agent"), "callback_handler")
-    state = _get(event, "invocation_state")
-    if type(state) is dict:  # agent("...", callback_handler=...) replaces it for one call
-        handler = state.get("callback_handler", handler)
-    return handler is not None and _get(handler, "__name__") != "null_callback_handler"
+    handler = getattr(agent, "callback_handler", None)
+    state = getattr(event, "invocation_state", None)
+    if type(state) is dict and "callback_handler" in state:  # agent("...", callback_handler=...)
+        handler = state["callback_handler"]
+    return handler is not None and getattr(handler, "__name__", None) != "null_callback_handler"
 
 
 def _check_callable(parameter: str, function: _Function) -> _Function:
