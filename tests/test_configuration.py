@@ -7,6 +7,7 @@ import pytest
 
 from scripted import make_agent
 from strands_token_telemetry import TokenUsageHook, default_emitter
+from strands_token_telemetry.emitters import encode
 
 
 def test_the_defaults():
@@ -129,6 +130,8 @@ REFUSED = [
     ("dimensions", [["Model"], ["inputTokens"]], ValueError),
     ("dimensions", [["cacheReadInputTokens"]], ValueError),
     ("dimensions", [["_aws"]], ValueError),
+    ("dimensions", [[f"Key{n}-{m}" for m in range(30)] for n in range(9)], ValueError),
+    ("dimensions", [[f"{n:0250}", "Model"] for n in range(1000)], ValueError),
     ("dimensions", [["Model", "Model"]], ValueError),
     ("dimensions", [["Model", "Stage"], ["Stage", "Model"]], ValueError),
     ("dimension_values", [("Model", "x")], TypeError),
@@ -191,6 +194,16 @@ def test_the_common_mistake_with_dimensions_gets_its_cure():
 )
 def test_what_is_at_the_limit_is_taken(parameter, value):
     TokenUsageHook(**{parameter: value})
+
+
+def test_as_many_dimensions_as_are_taken_fit_into_an_event(events):
+    sets = [[f"Key{n}-{m}" for m in range(30)] for n in range(5)]
+    values = {key: '"' * 1024 for keys in sets for key in keys}
+    with pytest.raises(ValueError, match="dimensions must leave an event under 256 KB"):
+        TokenUsageHook(dimensions=sets)
+    sets.pop()
+    make_agent(hooks=[TokenUsageHook(dimensions=sets, dimension_values=values, emitter=events)])("hello")
+    assert len(encode(events[0])) > 240_000
 
 
 def test_an_emitter_that_returns_a_coroutine_is_logged_with_its_event(caplog):

@@ -17,6 +17,7 @@ from strands.telemetry.metrics import EventLoopMetrics
 
 from scripted import fails, hangs, make_agent, says, since, uses
 from strands_token_telemetry import TokenUsageHook
+from strands_token_telemetry.usage import UsageMemory
 
 
 @tool
@@ -336,6 +337,50 @@ def test_metrics_replaced_by_another_hook_at_the_end_of_a_call_are_counted_first
     agent("one")
     agent("two")
     assert_sums(events, agent)
+
+
+@since("1.20", "AfterInvocationEvent.result")
+def test_concurrent_calls_whose_metrics_another_hook_replaces_are_counted_once(events):
+    async def call_three_times():
+        await asyncio.gather(*(agent.invoke_async("hello") for _ in range(3)))
+
+    def reset(event: AfterInvocationEvent) -> None:
+        event.agent.event_loop_metrics = EventLoopMetrics()
+
+    agent = make_agent(hooks=[TokenUsageHook(emitter=events)], **reentrant())
+    agent.hooks.add_callback(AfterInvocationEvent, reset)
+    asyncio.run(call_three_times())
+    assert_sums(events, agent)
+
+
+@since("1.20", "AfterInvocationEvent.result")
+def test_two_metrics_objects_that_another_hook_swaps_are_both_remembered(events):
+    def swap(event: AfterInvocationEvent) -> None:
+        others.append(event.agent.event_loop_metrics)
+        event.agent.event_loop_metrics = others.pop(0)
+
+    others = [EventLoopMetrics()]
+    agent = make_agent(hooks=[TokenUsageHook(emitter=events)])
+    agent.hooks.add_callback(AfterInvocationEvent, swap)
+    for _ in range(4):
+        agent("hello")
+    assert_sums(events, agent)
+
+
+def test_counters_asked_for_while_they_are_asked_for_are_given_once():
+    class Metrics:
+        @property
+        def accumulated_usage(self):
+            if not inner:  # as when the garbage collector finishes an abandoned stream just now
+                inner.append({})
+                inner[0] = memory.spent(self)
+            return usage
+
+    inner, usage, memory = [], {"inputTokens": 10}, UsageMemory()
+    metrics = Metrics()
+    assert memory.spent(metrics) == {"inputTokens": 10}
+    assert inner == [{}]
+    assert memory.spent(metrics) == {"inputTokens": 0}
 
 
 def test_a_hook_listed_twice_emits_once(events):

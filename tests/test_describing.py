@@ -9,7 +9,8 @@ import pytest
 
 from scripted import ScriptedModel, make_agent, says, since
 from strands_token_telemetry import TokenUsageHook
-from strands_token_telemetry.emitters import MAX_LINE_LENGTH, encode
+from strands_token_telemetry.emf import MAX_EVENT_LENGTH
+from strands_token_telemetry.emitters import encode
 
 
 def call(events, *turns, prompt="hello", agent=None, **configuration):
@@ -245,21 +246,21 @@ def test_what_is_too_much_together_is_left_out_largest_first_and_no_dimension_or
         assert (
             min(len(properties[name]) for name in left_out) >= max(len(properties[name]) for name in kept) - 1
         )
-    assert len(encode(event)) > MAX_LINE_LENGTH - size - name_size - 20  # no more than had to
+    assert len(encode(event)) > MAX_EVENT_LENGTH - size - name_size - 20  # no more than had to
 
 
 def test_a_line_may_be_as_long_as_the_limit_and_no_longer(events):
     rest = len(encode({"note": ""}))
-    for length, kept in [(MAX_LINE_LENGTH - rest, True), (MAX_LINE_LENGTH - rest + 1, False)]:
+    for length, kept in [(MAX_EVENT_LENGTH - rest, True), (MAX_EVENT_LENGTH - rest + 1, False)]:
         line = encode({"note": "x" * length})
-        assert (len(line) == MAX_LINE_LENGTH) is kept
-        assert len(line) <= MAX_LINE_LENGTH
+        assert (len(line) == MAX_EVENT_LENGTH) is kept
+        assert len(line) <= MAX_EVENT_LENGTH
     # The same where a value has to be made readable first.
     rest = len(encode({"odd": {1}, "note": ""}))
-    for length, kept in [(MAX_LINE_LENGTH - rest, True), (MAX_LINE_LENGTH - rest + 1, False)]:
+    for length, kept in [(MAX_EVENT_LENGTH - rest, True), (MAX_EVENT_LENGTH - rest + 1, False)]:
         line = encode({"odd": {1}, "note": "x" * length})
-        assert (len(line) == MAX_LINE_LENGTH) is kept
-        assert len(line) <= MAX_LINE_LENGTH
+        assert (len(line) == MAX_EVENT_LENGTH) is kept
+        assert len(line) <= MAX_EVENT_LENGTH
 
 
 def test_the_timestamp_is_now(events):

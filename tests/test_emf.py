@@ -1,6 +1,7 @@
 """The builder: its rules as tables, and that it is pure."""
 
 import copy
+import enum
 import functools
 import re
 import string
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from emf_checker import extract
+from emf_checker import extract, parse
 from strands_token_telemetry import build_emf_payload
 from strands_token_telemetry.emf import dimension_text
 from strands_token_telemetry.emitters import encode
@@ -98,6 +99,34 @@ def test_a_circular_property_becomes_a_tree():
 def test_what_is_shared_but_not_circular_stays_whole():
     shared = [1]
     assert build(extra_properties={"twice": [shared, shared]})["twice"] == [[1], [1]]
+
+
+def test_what_is_shared_over_and_over_is_cut_before_it_takes_for_ever():
+    shared = functools.reduce(lambda inner, _: [inner, inner], range(60), "bottom")
+    assert "nested too deeply" in encode(build(extra_properties={"shared": shared}))
+
+
+def test_a_part_that_cannot_be_copied_does_not_keep_the_rest_from_it():
+    class Broken(dict):
+        def items(self):
+            raise RuntimeError("no items")
+
+    loop = [Broken()]
+    loop += [loop, loop]
+    odd = build(extra_properties={"odd": loop})["odd"]
+    assert odd[1:] == ["(circular reference)"] * 2
+
+
+def test_a_string_enum_may_name_dimensions_and_properties():
+    class Name(str, enum.Enum):
+        STAGE = "Stage"
+        ODD = "odd"
+
+    payload = build(
+        dimensions=[[Name.STAGE]], dimension_values={Name.STAGE: "prod"}, extra_properties={Name.ODD: {1}}
+    )
+    assert parse(encode(payload))["Stage"] == "prod"
+    assert parse(encode(payload))["odd"] == [1]
 
 
 @pytest.mark.parametrize(("depth", "bottom"), [(100, "bottom"), (101, "(nested too deeply)")])
@@ -194,8 +223,6 @@ def test_a_dimension_value_without_text_is_unknown():
 
 
 def test_a_string_enum_gives_its_value():
-    import enum
-
     class Stage(str, enum.Enum):
         PROD = "prod"
 
@@ -207,7 +234,7 @@ def test_a_string_enum_gives_its_value():
     ("parameter", "value", "error"),
     [
         ("usage", [("inputTokens", 1)], TypeError),
-        ("usage", {"inputTokens": "1"}, ValueError),
+        ("usage", {"inputTokens": "1"}, TypeError),
         ("usage", {"inputTokens": True}, ValueError),
         ("usage", {"inputTokens": float("nan")}, ValueError),
         ("usage", {"inputTokens": float("inf")}, ValueError),
@@ -249,6 +276,8 @@ def test_what_is_at_the_limit_is_taken(usage):
         ("namespace", 7, "got 7"),
         ("namespace", "AWS/Lambda", "got 'AWS/Lambda'"),
         ("dimensions", ["Model"], "got ['Model']; write [['Model']]"),
+        ("dimensions", ["Model", ["Stage"]], "got ['Model', ['Stage']]; write [['Model']]"),
+        ("usage", 7, "write, for example, {'inputTokens': 12}"),
         ("dimensions", 7, "got 7; write [['Model']]"),
         ("dimensions", [[7]], "got 7"),
         ("dimensions", [[":x"]], "got ':x'"),

@@ -51,7 +51,7 @@ def test_a_configuration_changed_to_nonsense_after_construction_leaves_the_count
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
 @pytest.mark.parametrize("parameter", ["emitter", "property_resolver"])
-def test_what_stops_a_program_or_a_task_passes(parameter, stop):
+def test_what_stops_a_program_or_a_task_passes_and_leaves_the_counts_in_the_log(caplog, parameter, stop):
     def stopping(_):
         raise stop
 
@@ -66,3 +66,5 @@ def test_what_stops_a_program_or_a_task_passes(parameter, stop):
             coroutine.send(None)
     finally:
         coroutine.close()
+    (record,) = [record for record in caplog.records if record.name == "strands_token_telemetry"]
+    assert "'inputTokens': 10" in record.getMessage()

@@ -123,6 +123,37 @@ def test_one_write_and_a_flush_carry_the_line(monkeypatch):
     assert flush == "flush"
 
 
+def test_a_line_after_one_that_broke_off_stands_alone(monkeypatch, caplog):
+    class FullDisk(io.StringIO):
+        def write(self, text):
+            if not caplog.records:
+                super().write(text[:20])
+                raise OSError("no space left")
+            return super().write(text)
+
+    monkeypatch.setattr(sys, "stdout", FullDisk())
+    agent = make_agent(
+        says(tokens=(1, 1)), says(tokens=(2, 1)), says(tokens=(3, 1)), hooks=[TokenUsageHook()]
+    )
+    for _ in range(3):
+        agent("hello")
+    broken, *lines = sys.stdout.getvalue().splitlines()
+    assert len(broken) == 20
+    assert [extract(line)[0].value for line in lines] == [2, 3]
+
+
+def test_a_callback_handler_with_attributes_of_its_own_mind_costs_no_line(stdout_events):
+    class Handler:
+        def __call__(self, **kwargs):
+            pass
+
+        def __getattr__(self, name):
+            raise KeyError(name)
+
+    make_agent(callback_handler=Handler(), hooks=[TokenUsageHook()])("hello")
+    assert len(stdout_events()) == 1
+
+
 class BrokenStdout(io.StringIO):
     def write(self, text):
         raise BrokenPipeError

@@ -1,4 +1,4 @@
-"""CloudWatch's embedded metric format (EMF): its rules, and an event as a dict. Pure.
+"""CloudWatch's embedded metric format (EMF): its rules, and an event as a dict. Pure, but for the clock.
 
 The rules are those of the EMF specification and, where it is silent on what CloudWatch takes, of
 the CloudWatch API:
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import reprlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 METADATA = "_aws"
@@ -42,6 +42,12 @@ _repr.maxstring = _repr.maxother = 100
 
 _CONTAINERS = (dict, list, tuple, set, bytearray)
 _MAX_DEPTH = 100
+_MAX_CONTAINERS = 10_000
+
+# CloudWatch Logs takes 1 MB an event, but 256 KB until 2025, which agents and forwarders still
+# enforce; 26 bytes of it are overhead.
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
+MAX_EVENT_LENGTH = 256 * 1024 - 26
 
 # What unicode_escape writes for a character that it escapes. ASCII text in which this occurs is
 # escaped too; otherwise "é" and the four characters "\xe9" would become one dimension value.
@@ -95,14 +101,15 @@ def build_emf_payload(
         >>> event["Model"], event["inputTokens"]
         ('claude-sonnet-4', 12)
     """
-    if not 1 <= len(check_mapping("usage", usage)) <= _MAX_METRICS:
+    usage = check_mapping("usage", usage, "{'inputTokens': 12}")
+    if not 1 <= len(usage) <= _MAX_METRICS:
         raise ValueError(
             f"usage must have 1 to {_MAX_METRICS} counters, got {len(usage)}; "
             "write, for example, {'inputTokens': 12}"
         )
     for name, value in usage.items():
         if not is_metric(name, value):
-            raise ValueError(
+            raise (ValueError if isinstance(value, (int, float)) else TypeError)(
                 f"usage must give finite numbers by names of 1 to {_MAX_METRIC_NAME_LENGTH} printable ASCII "
                 f"characters, got {shown(value)} for {shown(name)}; write, for example, {{'inputTokens': 12}}"
             )
@@ -186,8 +193,7 @@ def dimension_text(value: Any) -> str:
         return UNKNOWN
     else:
         try:
-            # str.__str__: the text of a str Enum, as json writes it, not its name.
-            text = str.__str__(value) if isinstance(value, str) else str(value)
+            text = _plain(value) if isinstance(value, str) else str(value)
         except Exception:
             return UNKNOWN
     if not (text.isascii() and text.isprintable()) or ("\\" in text and _ESCAPE.search(text)):
@@ -199,29 +205,27 @@ def dimension_text(value: Any) -> str:
 def copied(value: Any) -> Any:
     """Return `value` with its dicts, lists, tuples and sets copied, and any other object as it is.
 
-    A circular reference, and what is nested more than 100 deep, becomes a text that says so: json
-    could not encode it, and might exhaust the C stack over it.
+    A circular reference, what is nested more than 100 deep and what comes after 10,000 containers
+    becomes a text that says so: json could not encode it, or would take for ever.
     """
-    if not isinstance(value, _CONTAINERS):
-        return value
-    try:
-        return _copied(value, ())
-    except Exception:  # changed meanwhile by another thread, or odd in its own way
-        return value
+    return _copied(value, (), iter(range(_MAX_CONTAINERS))) if isinstance(value, _CONTAINERS) else value
 
 
-def _copied(value: Any, parents: tuple[int, ...]) -> Any:
+def _copied(value: Any, parents: tuple[int, ...], budget: Iterator[int]) -> Any:
     if not isinstance(value, _CONTAINERS):
         return value
-    if id(value) in parents or len(parents) == _MAX_DEPTH:
+    if id(value) in parents or len(parents) == _MAX_DEPTH or next(budget, None) is None:
         return "(circular reference)" if id(value) in parents else "(nested too deeply)"
     parents = (*parents, id(value))
-    if isinstance(value, dict):
-        return {key: _copied(item, parents) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        items = [_copied(item, parents) for item in value]
-        return tuple(items) if isinstance(value, tuple) else items
-    return value.copy()
+    try:
+        if isinstance(value, dict):
+            return {key: _copied(item, parents, budget) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            items = [_copied(item, parents, budget) for item in value]
+            return tuple(items) if isinstance(value, tuple) else items
+        return value.copy()
+    except Exception:  # changed meanwhile by another thread, or odd in its own way
+        return value
 
 
 def check_namespace(namespace: object) -> str:
@@ -240,7 +244,7 @@ def check_namespace(namespace: object) -> str:
             f"namespace must have 1 to {_MAX_NAMESPACE_LENGTH} printable ASCII characters, not only spaces, "
             f"and not start with ':' or 'AWS/', got {shown(namespace)}; write, for example, 'MyTeam/Tokens'"
         )
-    return namespace
+    return _plain(namespace)
 
 
 def check_dimensions(dimensions: object) -> list[list[str]]:
@@ -252,9 +256,10 @@ def check_dimensions(dimensions: object) -> list[list[str]]:
     """
     sets = dimensions if isinstance(dimensions, (list, tuple)) else ["Model"]
     if not all(isinstance(keys, (list, tuple)) for keys in sets):
+        advice = [sets] if all(isinstance(key, str) for key in sets) else [["Model"]]
         raise TypeError(
             f"dimensions must be a list of dimension sets, each a list of names, got {shown(dimensions)}; "
-            f"write {shown([[key for key in sets if isinstance(key, str)]])}"
+            f"write {shown(advice)}"
         )
     if not sets:
         raise ValueError("dimensions must have at least one set, got []; write [[]] for no dimensions")
@@ -270,11 +275,19 @@ def check_dimensions(dimensions: object) -> list[list[str]]:
         combination = frozenset(keys)
         if len(combination) < len(keys) or combination in seen:
             raise ValueError(
-                f"dimensions name something twice in {shown(keys)}, which would publish its metrics twice; "
+                f"dimensions name something twice in {shown(keys)}, which publishes a metric twice; "
                 "write each set, and each name in a set, once"
             )
         seen.add(combination)
-    return [list(keys) for keys in sets]
+    # At worst every character of a value is escaped, to two; 2 KB are for the rest of the event.
+    length = 2048 + sum(len(key) + 3 for keys in sets for key in keys)
+    length += sum(len(key) + 6 + 2 * _MAX_VALUE_LENGTH for key in set().union(*sets))
+    if length > MAX_EVENT_LENGTH:
+        raise ValueError(
+            f"dimensions must leave an event under 256 KB, got sets that may take {length} bytes; "
+            "write fewer, and pass the others as extra_properties"
+        )
+    return [[_plain(key) for key in keys] for keys in sets]
 
 
 def _check_dimension_key(key: object) -> None:
@@ -303,8 +316,8 @@ def _is_name(text: str, length: int) -> bool:
     )
 
 
-def check_mapping(parameter: str, value: object) -> Mapping[str, Any]:
-    """Return `value` if it is a mapping with string keys.
+def check_mapping(parameter: str, value: object, example: str = "{'Environment': 'prod'}") -> dict[str, Any]:
+    """Return a copy of `value` if it is a mapping with string keys.
 
     Raises:
         TypeError: It is not; the message names the parameter.
@@ -312,9 +325,9 @@ def check_mapping(parameter: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise TypeError(
             f"{parameter} must be a dict with strings as keys, got {shown(value)}; "
-            "write, for example, {'Environment': 'prod'}"
+            f"write, for example, {example}"
         )
-    return value
+    return {_plain(key): item for key, item in value.items()}
 
 
 def check_properties(parameter: str, value: object) -> dict[str, Any]:
@@ -328,6 +341,11 @@ def check_properties(parameter: str, value: object) -> dict[str, Any]:
     if METADATA in members:
         raise ValueError(f"{parameter} may not contain '{METADATA}', which is EMF's own; write another name")
     return {name: copied(item) for name, item in members.items()}
+
+
+def _plain(text: str) -> str:
+    """Return the text of a `str`, of a str Enum too, as json writes it."""
+    return str.__str__(text)
 
 
 def shown(value: object) -> str:

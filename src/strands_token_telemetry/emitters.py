@@ -9,15 +9,10 @@ import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from strands_token_telemetry.emf import METADATA, copied
+from strands_token_telemetry.emf import MAX_EVENT_LENGTH, METADATA, copied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-# CloudWatch Logs takes 1 MB an event, but 256 KB until 2025, which agents and forwarders still
-# enforce; 26 bytes of it are overhead.
-# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
-MAX_LINE_LENGTH = 256 * 1024 - 26
 
 # Without a check for circular references, which takes a fifth of the time: events have none, and
 # in a dict from elsewhere they end in a RecursionError.
@@ -28,6 +23,9 @@ _encode_unicode = json.JSONEncoder(**_STRICT, ensure_ascii=False).encode
 # Whether text without a newline may stand on stdout, because the agent has streamed it there. The
 # newline must go out in one write with the line, and an emitter may call default_emitter itself.
 text_on_stdout: ContextVar[bool] = ContextVar("text_on_stdout", default=False)
+
+# Whether a write has failed, so that half a line may stand there.
+_line_is_open = False
 
 # One write is not enough on an unbuffered stdout: a pipe may split one of over 4,096 bytes (PIPE_BUF).
 _stdout_lock = threading.RLock()
@@ -59,11 +57,15 @@ def default_emitter(payload: dict[str, Any]) -> None:
         >>> default_emitter({"inputTokens": 12})
         {"inputTokens":12}
     """
-    line = f"\n{encode(payload)}\n" if text_on_stdout.get() else f"{encode(payload)}\n"
+    global _line_is_open  # noqa: PLW0603
+    line = encode(payload)
     with _stdout_lock:
+        line = f"\n{line}\n" if _line_is_open or text_on_stdout.get() else f"{line}\n"
+        _line_is_open = True
         stdout = sys.stdout
         stdout.write(line)
         stdout.flush()
+        _line_is_open = False
 
 
 def encode(payload: Mapping[str, Any]) -> str:
@@ -72,7 +74,7 @@ def encode(payload: Mapping[str, Any]) -> str:
         line = _encode_ascii(payload)
         if "\\ud" in line:  # perhaps a lone surrogate, which strict parsers refuse; and so does UTF-8
             _encode_unicode(payload).encode()
-        if len(line) <= MAX_LINE_LENGTH:
+        if len(line) <= MAX_EVENT_LENGTH:
             return line
     except Exception:  # not only json's: a property may be of any class
         pass
@@ -80,14 +82,17 @@ def encode(payload: Mapping[str, Any]) -> str:
 
 
 def _encode_by_member(payload: Mapping[str, Any]) -> str:
-    members = {_encode_value(str(name)): _encode_value(value) for name, value in payload.items()}
+    members = {
+        _encode_value(name if isinstance(name, str) else _text(name)): _encode_value(value)
+        for name, value in payload.items()
+    }
     needed = {_encode_value(name) for name in _needed_members(payload)}
     largest_first = sorted(
         (name for name in members if name not in needed),
         key=lambda name: len(name) + len(members[name]),
         reverse=True,
     )
-    excess = sum(len(name) + len(text) + 2 for name, text in members.items()) + 1 - MAX_LINE_LENGTH
+    excess = sum(len(name) + len(text) + 2 for name, text in members.items()) + 1 - MAX_EVENT_LENGTH
     for name in largest_first:
         note = f'"({len(members[name])} bytes left out)"'
         if excess > 0 and len(note) < len(members[name]):

@@ -114,39 +114,42 @@ class TokenUsageHook:
     def _on_after_invocation(self, event: AfterInvocationEvent) -> None:
         usage: dict[str, int] = {}
         try:
-            agent = getattr(event, "agent", None)
+            agent = _get(event, "agent")
             usage = self._spent(event, agent)
             if usage:
                 self._emit(usage, event, agent)
-        except Exception:
+        except BaseException as error:
             _log(logging.ERROR, "token usage was not emitted: %s", usage)
+            if not isinstance(error, Exception):  # KeyboardInterrupt, SystemExit, CancelledError
+                raise
 
     def _spent(self, event: AfterInvocationEvent, agent: object) -> dict[str, int]:
         """Return the counters to emit: none where there is no result and nothing was spent."""
         of_agent = _get(agent, "event_loop_metrics")
-        result = getattr(event, "result", None)  # Strands < 1.20 has none, nor has a failed call
+        result = _get(event, "result")  # Strands < 1.20 has none, nor has a failed call
         if result is not None:
             metrics = _get(result, "metrics")
-            usage = self._memory.spent(metrics, remember=metrics is of_agent)
+            # Another hook may have replaced the agent's metrics already. A mock is of a type of its own.
+            usage = self._memory.spent(metrics, remember=type(metrics) is type(of_agent))
             if usage:
                 return usage
         usage = self._memory.spent(of_agent)
         return usage if result is not None or any(usage.values()) else {}
 
     def _emit(self, usage: dict[str, int], event: AfterInvocationEvent, agent: object) -> None:
-        dimension_values, properties = self.dimension_values, self.extra_properties or {}
+        dimension_values, properties = self.dimension_values.copy(), self.extra_properties or {}
         if self.dimension_resolver is not None:
             resolved = _resolve("dimension_resolver", self.dimension_resolver, event)
-            dimension_values = dimension_values | {k: v for k, v in resolved.items() if v is not None}
+            dimension_values.update({name: value for name, value in resolved.items() if value is not None})
         if self.property_resolver is not None:
             properties = properties | _resolve("property_resolver", self.property_resolver, event)
         for keys in self.dimensions:
             for key in keys:
                 if dimension_values.get(key) is None and properties.get(key) is None:
-                    dimension_values = {**dimension_values, key: self._find(key, agent)}
+                    dimension_values[key] = self._find(key, agent)
         timestamp_ms = time.time_ns() // 1_000_000
         description = (usage, self.namespace, self.dimensions, dimension_values, properties, timestamp_ms)
-        token = text_on_stdout.set(True) if _streams_text(event, agent) else None
+        token = text_on_stdout.set(_streams_text(event, agent))
         try:
             returned: object = self.emitter(emf.compose(*description))
             if isinstance(returned, types.CoroutineType):
@@ -159,8 +162,7 @@ class TokenUsageHook:
             event_as_json = encode(emf.compose(*description))
             _log(logging.ERROR, "emitter failed; this event was not delivered: %s", event_as_json)
         finally:
-            if token is not None:
-                text_on_stdout.reset(token)
+            text_on_stdout.reset(token)
 
     def _find(self, dimension: str, agent: object) -> str | None:
         """Return the value of a dimension that the agent itself gives, if it does."""
@@ -191,7 +193,7 @@ def _resolve(
         resolved = resolver(event)
         if isinstance(resolved, types.CoroutineType):
             resolved.close()
-        return dict(emf.check_mapping(f"what {parameter} returns", resolved))
+        return emf.check_mapping(f"what {parameter} returns", resolved)
     except Exception:
         _log(logging.ERROR, "%s failed; the event goes out without its values", parameter)
         return {}
@@ -216,11 +218,11 @@ def _model_id(model: object) -> object:
 
 def _streams_text(event: AfterInvocationEvent, agent: object) -> bool:
     """Say whether a callback handler may have left text without a newline on stdout."""
-    handler = getattr(agent, "callback_handler", None)
-    state = getattr(event, "invocation_state", None)
+    handler = _get(agent, "callback_handler")
+    state = _get(event, "invocation_state")
     if type(state) is dict and "callback_handler" in state:  # agent("...", callback_handler=...)
         handler = state["callback_handler"]
-    return handler is not None and getattr(handler, "__name__", None) != "null_callback_handler"
+    return handler is not None and _get(handler, "__name__") != "null_callback_handler"
 
 
 def _check_callable(parameter: str, function: _Function) -> _Function:

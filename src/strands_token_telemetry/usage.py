@@ -33,6 +33,7 @@ class UsageMemory:
         # reported of it. An entry goes when the metrics do, before the id is given to another object.
         self._reported: dict[int, tuple[Mapping[str, int], dict[str, int]]] = {}
         self._references: dict[int, weakref.ref[Any]] = {}
+        self._asked: set[int] = set()
 
     def spent(self, metrics: Any, *, remember: bool = True) -> dict[str, int]:
         """Return what was added to each counter of `metrics` since the last call.
@@ -48,29 +49,38 @@ class UsageMemory:
         """
         key = id(metrics)
         with _lock:
+            if key in self._asked:  # re-entered: the call that is under way reports these tokens
+                return {}
+            self._asked.add(key)
             try:
-                usage = metrics.accumulated_usage
-            except Exception:  # None, or a test double
-                return {}
-            if not isinstance(usage, (dict, Mapping)):  # dict first: asking an ABC takes longer
-                return {}
-            reported_of, reported = self._reported.get(key, (None, {}))
-            if reported_of is not usage:  # seen for the first time, or replaced: counts from zero
-                reported = {}
-            counters, new, reset = {}, {}, False
-            # dict() first: another thread may be adding a counter while this one iterates.
-            for name, value in dict(usage).items():
-                if (type(value) is int and name in TOKEN_METRICS) or is_metric(name, value):
-                    counters[name] = value
-                    new[name] = difference = value - reported.get(name, 0)
-                    if difference < 0:
-                        reset = True
-            # A counter that went down or away is a reset of them all, as in Prometheus.
-            if reset or not reported.keys() <= counters.keys():
-                new = counters.copy()
-            if reported_of is not None or (remember and self._watch(metrics, key)):
-                self._reported[key] = (usage, counters)
-            return new
+                return self._spent(metrics, key, remember)
+            finally:
+                self._asked.discard(key)
+
+    def _spent(self, metrics: Any, key: int, remember: bool) -> dict[str, int]:
+        try:
+            usage = metrics.accumulated_usage
+        except Exception:  # None, or a test double
+            return {}
+        if not isinstance(usage, (dict, Mapping)):  # dict first: asking an ABC takes longer
+            return {}
+        reported_of, reported = self._reported.get(key, (None, {}))
+        if reported_of is not usage:  # seen for the first time, or replaced: counts from zero
+            reported = {}
+        counters, new, reset = {}, {}, False
+        # dict() first: another thread may be adding a counter while this one iterates.
+        for name, value in dict(usage).items():
+            if (type(value) is int and name in TOKEN_METRICS) or is_metric(name, value):
+                counters[name] = value
+                new[name] = difference = value - reported.get(name, 0)
+                if difference < 0:
+                    reset = True
+        # A counter that went down or away is a reset of them all, as in Prometheus.
+        if reset or not reported.keys() <= counters.keys():
+            new = counters.copy()
+        if reported_of is not None or (remember and self._watch(metrics, key)):
+            self._reported[key] = (usage, counters)
+        return new
 
     def _watch(self, metrics: Any, key: int) -> bool:
         """See to it that what is remembered of `metrics` goes with them; say whether that can be done."""
