@@ -154,6 +154,19 @@ class Agents(RuleBasedStateMachine):
     def the_metrics_are_replaced(self, agent):
         agent.event_loop_metrics = EventLoopMetrics()
 
+    @precondition(lambda self: STRANDS >= (1, 20))  # before, a hook sees the new metrics only
+    @rule(agent=agents, reply=REPLY)
+    def another_hook_replaces_the_metrics_at_the_end_of_a_call(self, agent, reply):
+        def replace(event: AfterInvocationEvent) -> None:
+            if event.agent is agent and calls:
+                calls.pop()
+                agent.event_loop_metrics = EventLoopMetrics()
+
+        calls = ["this one"]
+        agent.hooks.add_callback(AfterInvocationEvent, replace)  # runs first: the order is reversed
+        self.a_call_succeeds(agent, reply)
+        assert calls == []
+
     @rule(agent=agents)
     def the_counters_are_replaced(self, agent):
         agent.event_loop_metrics.accumulated_usage = dict.fromkeys(
