@@ -88,6 +88,7 @@ class ScriptedModel(Model):
     async def stream(self, messages, tool_specs=None, system_prompt=None, **kwargs):
         turn = self.turns[min(self._calls, len(self.turns) - 1)]
         self._calls += 1
+        await asyncio.sleep(0)  # as a provider lets other calls go on
         yield {"messageStart": {"role": "assistant"}}
         if turn.text:
             yield {"contentBlockStart": {"start": {}}}
@@ -103,6 +104,7 @@ class ScriptedModel(Model):
             yield {"contentBlockStart": {"start": {"toolUse": tool_use}}}
             yield {"contentBlockDelta": {"delta": {"toolUse": {"input": json.dumps(arguments)}}}}
             yield {"contentBlockStop": {}}
+        await asyncio.sleep(0)
         yield {"messageStop": {"stopReason": "tool_use" if turn.tools else "end_turn"}}
         if turn.usage is not None:
             self.reported.update(turn.usage)
