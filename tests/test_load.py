@@ -162,3 +162,32 @@ def test_a_child_forked_while_a_thread_of_its_parent_emits_can_emit(meanwhile):
         lines = process.stdout.read().decode().splitlines()
     assert process.returncode == 0
     assert tokens(lines) == 20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_forked_while_an_agent_is_asked_for_its_tokens_can_ask_for_them():
+    script = """
+    import os, signal, threading
+    from strands_token_telemetry.usage import UsageMemory
+
+    class Metrics:
+        @property
+        def accumulated_usage(self):
+            if threading.current_thread() is thread:
+                entered.set()
+                leave.wait()
+            return {"inputTokens": 10}
+
+    entered, leave, memory, metrics = threading.Event(), threading.Event(), UsageMemory(), Metrics()
+    thread = threading.Thread(target=memory.spent, args=[metrics])
+    thread.start()
+    entered.wait()
+    if not os.fork():
+        signal.alarm(3)
+        print(memory.spent(metrics), flush=True)
+        os._exit(0)
+    os.wait()
+    leave.set()
+    """
+    with start(script) as process:
+        assert process.stdout.read() == b"{'inputTokens': 10}\n"

@@ -13,8 +13,16 @@ from strands_token_telemetry.emf import TOKEN_METRICS, is_metric
 # Reentrant: the garbage collector may finish an abandoned stream, its hooks included, at any
 # allocation in the locked block.
 _lock = threading.RLock()
-if hasattr(os, "register_at_fork"):  # a child forked meanwhile would wait for it for ever
-    os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001 (as in logging)
+_asked: set[tuple[int, int]] = set()  # the ids of memory and metrics that are in the locked block
+
+
+def _forget_other_threads() -> None:
+    _lock._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001 (as in logging)
+    _asked.clear()
+
+
+if hasattr(os, "register_at_fork"):  # a child forked meanwhile would wait for them for ever
+    os.register_at_fork(after_in_child=_forget_other_threads)
 
 
 class UsageMemory:
@@ -33,7 +41,6 @@ class UsageMemory:
         # reported of it. An entry goes when the metrics do, before the id is given to another object.
         self._reported: dict[int, tuple[Mapping[str, int], dict[str, int]]] = {}
         self._references: dict[int, weakref.ref[Any]] = {}
-        self._asked: set[int] = set()
 
     def spent(self, metrics: Any, *, remember: bool = True) -> dict[str, int]:
         """Return what was added to each counter of `metrics` since the last call.
@@ -47,15 +54,15 @@ class UsageMemory:
         Returns:
             Every counter of `metrics`, with 0 where nothing was added.
         """
-        key = id(metrics)
+        asked = id(self), id(metrics)
         with _lock:
-            if key in self._asked:  # re-entered: the call that is under way reports these tokens
+            if asked in _asked:  # re-entered: the call that is under way reports these tokens
                 return {}
-            self._asked.add(key)
+            _asked.add(asked)
             try:
-                return self._spent(metrics, key, remember)
+                return self._spent(metrics, id(metrics), remember)
             finally:
-                self._asked.discard(key)
+                _asked.discard(asked)
 
     def _spent(self, metrics: Any, key: int, remember: bool) -> dict[str, int]:
         try:
