@@ -11,6 +11,8 @@ from scripted import start
 
 THREADS, LINES = 8, 60
 
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+
 EMIT = """
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -155,7 +157,7 @@ sys.exit(os.waitpid(child, 0)[1])
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@forks
 @pytest.mark.parametrize("meanwhile", ["count", "write"])
 def test_a_child_forked_while_a_thread_of_its_parent_emits_can_emit(meanwhile):
     with start(f"import sys; sys.argv[1:] = [{meanwhile!r}]\n{FORK}") as process:
@@ -164,7 +166,7 @@ def test_a_child_forked_while_a_thread_of_its_parent_emits_can_emit(meanwhile):
     assert tokens(lines) == 20
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@forks
 def test_a_child_forked_while_an_agent_is_asked_for_its_tokens_can_ask_for_them():
     script = """
     import os, signal, threading

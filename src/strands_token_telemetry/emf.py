@@ -187,15 +187,12 @@ def dimension_text(value: Any) -> str:
     Printable ASCII stays as it is; anything else goes out in Python's escaped form, so that distinct
     values stay distinct up to the limit of 1,024 characters, where they are cut.
     """
-    if type(value) is str:
-        text = value
-    elif value is None:
+    if value is None:
         return UNKNOWN
-    else:
-        try:
-            text = _plain(value) if isinstance(value, str) else str(value)
-        except Exception:
-            return UNKNOWN
+    try:
+        text = _plain(value) if isinstance(value, str) else str(value)
+    except Exception:
+        return UNKNOWN
     if not (text.isascii() and text.isprintable()) or ("\\" in text and _ESCAPE.search(text)):
         text = text.encode("unicode_escape").decode("ascii")
     text = text[:_MAX_VALUE_LENGTH]

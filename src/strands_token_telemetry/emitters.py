@@ -57,7 +57,7 @@ def default_emitter(payload: dict[str, Any]) -> None:
         >>> default_emitter({"inputTokens": 12})
         {"inputTokens":12}
     """
-    global _line_is_open  # noqa: PLW0603
+    global _line_is_open  # noqa: PLW0603 (of the process, as stdout is)
     line = encode(payload)
     with _stdout_lock:
         line = f"\n{line}\n" if _line_is_open or text_on_stdout.get() else f"{line}\n"

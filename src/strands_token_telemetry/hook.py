@@ -24,6 +24,8 @@ __all__ = ["TokenUsageHook", "default_emitter"]
 # hold the only copy of a count.
 _logger = logging.getLogger("strands_token_telemetry")
 
+_NAMESPACE = "Strands/AgentTokenUsage"
+
 _Function = TypeVar("_Function", bound="Callable[..., Any] | None")
 
 
@@ -72,7 +74,7 @@ class TokenUsageHook:
     def __init__(
         self,
         *,
-        namespace: str | None = "Strands/AgentTokenUsage",
+        namespace: str | None = _NAMESPACE,
         dimensions: list[list[str]] | None = None,
         dimension_values: Mapping[str, str | None] | None = None,
         dimension_resolver: Callable[[AfterInvocationEvent], Mapping[str, str | None]] | None = None,
@@ -80,7 +82,7 @@ class TokenUsageHook:
         property_resolver: Callable[[AfterInvocationEvent], Mapping[str, Any]] | None = None,
         emitter: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
-        self.namespace = "Strands/AgentTokenUsage" if namespace is None else emf.check_namespace(namespace)
+        self.namespace = _NAMESPACE if namespace is None else emf.check_namespace(namespace)
         self.dimensions = [["Model"]] if dimensions is None else emf.check_dimensions(dimensions)
         self.dimension_values = (
             {} if dimension_values is None else emf.check_properties("dimension_values", dimension_values)
@@ -207,9 +209,9 @@ def _get(owner: object, name: str) -> Any:
         return None
 
 
-def _model_id(model: object) -> object:
+def _model_id(model: Any) -> object:
     try:
-        config = model.get_config()  # type: ignore[attr-defined]
+        config = model.get_config()
         # SageMaker is configured by an endpoint, all other providers of Strands by a model id.
         return config.get("model_id") or config.get("endpoint_name")
     except Exception:
