@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import subprocess
@@ -14,7 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from strands import Agent
+import strands.types.exceptions
+from strands import Agent, tool
 from strands.models import Model
 
 STRANDS = tuple(int(part) for part in version("strands-agents").split(".")[:2])
@@ -114,7 +116,34 @@ class ScriptedModel(Model):
 def make_agent(*turns, hooks=(), model_id="scripted-1", callback_handler=None, **kwargs):
     """Return a real Agent on a scripted model; silent, unless a callback handler is given."""
     model = ScriptedModel(*turns, model_id=model_id)
+    kwargs.setdefault("tools", [look_up])
     return Agent(model=model, hooks=list(hooks), callback_handler=callback_handler, **kwargs)
+
+
+@tool
+def look_up() -> str:
+    """Look something up."""
+    return "found"
+
+
+def call(agent, prompt="hello", **arguments):
+    """Call an agent; a provider that is down is what some scripts are about."""
+    try:
+        return agent(prompt, **arguments)
+    except Exception as error:
+        if "the provider is down" not in f"{error} {error.__cause__}":
+            raise
+        return None
+
+
+def reentrant():
+    """Return the arguments that let one agent be called concurrently: in the first releases, none."""
+    parameter = inspect.signature(Agent).parameters.get("concurrent_invocation_mode")
+    if parameter is not None:
+        return {"concurrent_invocation_mode": type(parameter.default).UNSAFE_REENTRANT}
+    if hasattr(strands.types.exceptions, "ConcurrencyException"):
+        pytest.skip("this Strands refuses concurrent calls of an agent")
+    return {}
 
 
 def start(script, *options, stdin=None, stderr=None, **environment):

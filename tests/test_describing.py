@@ -1,6 +1,10 @@
-"""Where a dimension's value and an event's properties come from, and that no resolver loses a count."""
+"""Where the values of dimensions and the properties of an event come from, and that none can spoil it."""
 
+import dataclasses
 import datetime as dt
+import enum
+import functools
+import json
 import re
 import time
 from types import SimpleNamespace
@@ -9,83 +13,59 @@ import pytest
 
 from scripted import ScriptedModel, make_agent, says, since
 from strands_token_telemetry import TokenUsageHook
-from strands_token_telemetry.emf import MAX_EVENT_LENGTH
-from strands_token_telemetry.emitters import encode
 
 
-def call(events, *turns, prompt="hello", agent=None, **configuration):
-    agent = agent or {}
-    make_agent(*turns, hooks=[TokenUsageHook(emitter=events, **configuration)], **agent)(prompt)
+def event_of(events, agent=None, **configuration):
+    """Return the event of one call of an agent with a hook that is configured so."""
+    make_agent(hooks=[TokenUsageHook(emitter=events, **configuration)], **(agent or {}))("hello")
     return events[-1]
 
 
-def test_the_model_is_found(events):
-    assert (
-        call(events, agent={"model_id": "anthropic.claude-sonnet-4"})["Model"] == "anthropic.claude-sonnet-4"
-    )
-
-
-def test_the_name_of_the_agent_is_found(events):
-    event = call(events, dimensions=[["Model", "AgentName"]], agent={"name": "planner"})
-    assert event["AgentName"] == "planner"
+def test_the_model_and_the_name_of_the_agent_are_found(events):
+    agent = {"model_id": "anthropic.claude-sonnet-4", "name": "planner"}
+    event = event_of(events, agent, dimensions=[["Model", "AgentName"]])
+    assert (event["Model"], event["AgentName"]) == ("anthropic.claude-sonnet-4", "planner")
 
 
 def test_a_sagemaker_model_is_known_by_its_endpoint(events, monkeypatch):
     monkeypatch.setattr(ScriptedModel, "get_config", lambda self: {"endpoint_name": "my-endpoint"})
-    assert call(events)["Model"] == "my-endpoint"
+    assert event_of(events)["Model"] == "my-endpoint"
 
 
 @pytest.mark.parametrize("config", [None, {}, {"model_id": None}, {"model_id": 7}, RuntimeError("no config")])
-def test_a_model_that_cannot_be_found_is_unknown_and_said_once(events, monkeypatch, caplog, config):
-    def get_config(self):
+def test_a_model_that_cannot_be_found_is_unknown_and_said_once(events, caplog, config):
+    def get_config():
         if isinstance(config, Exception):
             raise config
         return config
 
-    monkeypatch.setattr(ScriptedModel, "get_config", get_config)
-    agent = make_agent(hooks=[TokenUsageHook(emitter=events)])
-    if config is not None and not isinstance(config, Exception):
-        agent("hello")
-        agent("hello")
-    else:  # newer releases of Strands read the configuration themselves
-        hook = TokenUsageHook(emitter=events)
-        for _ in range(2):
-            hook._on_after_invocation(_event_of(agent))
+    agent = SimpleNamespace(model=SimpleNamespace(get_config=get_config))
+    for _ in range(2):
+        metrics = SimpleNamespace(accumulated_usage={"inputTokens": 1})
+        event = SimpleNamespace(agent=agent, result=SimpleNamespace(metrics=metrics))
+        TokenUsageHook(emitter=events)._on_after_invocation(event)
     assert [event["Model"] for event in events] == ["unknown", "unknown"]
-    (record,) = [record for record in caplog.records if record.name == "strands_token_telemetry"]
-    assert record.levelname == "WARNING"
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("strands_token_telemetry", "WARNING")
     assert "'Model'" in record.getMessage()
 
 
-def _event_of(agent):
-    metrics = SimpleNamespace(accumulated_usage={"inputTokens": 1})
-    return SimpleNamespace(agent=agent, result=SimpleNamespace(metrics=metrics))
-
-
 def test_the_resolver_wins_over_the_value_over_the_property_over_what_the_hook_finds(events):
-    hook = {
-        "dimensions": [["Model", "A", "B", "C", "D"]],
-        "dimension_resolver": lambda event: {"A": "resolver", "B": None},
-        "dimension_values": {"A": "value", "B": "value"},
-        "extra_properties": {"A": "property", "B": "property", "C": "property", "Model": "property"},
-        "property_resolver": lambda event: {"D": "per call"},
-    }
-    event = call(events, **hook)
-    assert {name: event[name] for name in ("A", "B", "C", "D", "Model")} == {
-        "A": "resolver",
-        "B": "value",
-        "C": "property",
-        "D": "per call",
-        "Model": "property",
-    }
+    event = event_of(
+        events,
+        dimensions=[["Model", "A", "B", "C", "D"]],
+        dimension_resolver=lambda event: {"A": "resolver", "B": None},
+        dimension_values={"A": "value", "B": "value"},
+        extra_properties={"A": "property", "B": "property", "C": "property", "Model": "property"},
+        property_resolver=lambda event: {"D": "per call"},
+    )
+    expected = {"A": "resolver", "B": "value", "C": "property", "D": "per call", "Model": "property"}
+    assert expected.items() <= event.items()
 
 
 def test_a_property_resolver_wins_over_fixed_properties(events):
-    event = call(
-        events,
-        extra_properties={"Tier": "gold", "SessionId": "none"},
-        property_resolver=lambda event: {"SessionId": "s-1"},
-    )
+    fixed, resolved = {"Tier": "gold", "SessionId": "none"}, {"SessionId": "s-1"}
+    event = event_of(events, extra_properties=fixed, property_resolver=lambda event: resolved)
     assert (event["Tier"], event["SessionId"]) == ("gold", "s-1")
 
 
@@ -108,47 +88,45 @@ def raise_error(event):
     raise LookupError("no session")
 
 
+@pytest.mark.filterwarnings("ignore:coroutine 'a_coroutine' was never awaited")
 @pytest.mark.parametrize("parameter", ["dimension_resolver", "property_resolver"])
 @pytest.mark.parametrize(
     "resolver",
     [
-        raise_error,
-        lambda event: None,
-        lambda event: 7,
-        lambda event: "text",
-        lambda event: [("Model", "x")],
-        lambda event: {7: "x"},
-        lambda event: a_coroutine(),
+        pytest.param(raise_error, id="raises"),
+        pytest.param(lambda event: None, id="None"),
+        pytest.param(lambda event: "text", id="text"),
+        pytest.param(lambda event: [("Model", "x")], id="list"),
+        pytest.param(lambda event: {7: "x"}, id="key that is no string"),
+        pytest.param(lambda event: a_coroutine(), id="coroutine"),
     ],
-    ids=["raises", "None", "number", "text", "list", "key that is no string", "coroutine"],
 )
 def test_a_resolver_that_fails_is_logged_and_the_event_goes_out_without_its_values(
     events, caplog, parameter, resolver
 ):
-    event = call(events, **{parameter: resolver})
+    event = event_of(events, **{parameter: resolver})
     assert (event["Model"], event["inputTokens"]) == ("scripted-1", 10)
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("strands_token_telemetry", "ERROR")
-    assert record.exc_info
     assert record.getMessage().startswith(f"{parameter} failed; ")
     assert isinstance(record.exc_info[1], LookupError) or parameter in str(record.exc_info[1])
 
 
 def test_a_resolver_cannot_touch_the_metadata(events):
-    event = call(
-        events, dimension_resolver=lambda event: {"_aws": "x"}, property_resolver=lambda event: {"_aws": {}}
-    )
-    assert event["inputTokens"] == 10
+    def resolver(event):
+        return {"_aws": {}}
 
-
-def test_an_event_without_dimensions(events):
-    assert "Model" not in call(events, dimensions=[[]])
+    assert event_of(events, dimension_resolver=resolver, property_resolver=resolver)["inputTokens"] == 10
 
 
 def test_dimension_sets_go_out_as_given(events):
     sets = [["Model", "Stage"], ["Stage"], []]
-    event = call(events, dimensions=sets, dimension_values={"Stage": "prod"})
+    event = event_of(events, dimensions=sets, dimension_values={"Stage": "prod"})
     assert event["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == sets
+
+
+def test_the_timestamp_is_now(events):
+    assert abs(event_of(events)["_aws"]["Timestamp"] - time.time() * 1000) < 5000
 
 
 def test_an_emitter_that_changes_its_event_changes_no_other(events):
@@ -164,115 +142,180 @@ def test_an_emitter_that_changes_its_event_changes_no_other(events):
     assert [event["tags"] for event in events] == [["a"], ["a"]]
 
 
-class Unprintable:
+# Any value as a property: the event is plain JSON data, and what is healthy stays as it is.
+
+
+class Mute:
     def __repr__(self):
-        raise RuntimeError("no repr")
+        raise RuntimeError("no text")
+
+
+class MuteText(str):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+class LazyProxy:
+    @property
+    def __class__(self):
+        raise RuntimeError("working outside of a request")
 
 
 class Broken(dict):
-    def items(self):
-        raise RuntimeError("no items")
-
     def __iter__(self):
         raise RuntimeError("no iteration")
+
+    keys = items = __iter__
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Stage(str, enum.Enum):
+    PROD = "prod"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+@dataclasses.dataclass
+class User:
+    name: str = "Ada"
 
 
 CIRCULAR = {"name": "loop"}
 CIRCULAR["self"] = [CIRCULAR]
+DEEP = functools.reduce(lambda inner, _: [inner], range(3_000), "bottom")
+SHARED = functools.reduce(lambda inner, _: [inner, inner], range(60), "bottom")
+HEALTHY = {
+    "text": "naïve 🦜",
+    "whole": 1.0,
+    "number": 1.5,
+    "none": None,
+    "big": 10**30,
+    "nested": {"a": [1, True]},
+}
 
-DEEP = []
-for _ in range(100_000):
-    DEEP = [DEEP]
+ODD = [
+    pytest.param(Colour.RED, "Colour.RED", id="Enum"),
+    pytest.param(Stage.PROD, "prod", id="Enum of text"),
+    pytest.param(Level.HIGH, 3, id="Enum of numbers"),
+    pytest.param(User(), "User(name='Ada')", id="dataclass"),
+    pytest.param(dt.date(2026, 1, 2), "2026-01-02", id="date"),
+    pytest.param(b"bytes", "b'bytes'", id="bytes"),
+    pytest.param({7}, [7], id="set"),
+    pytest.param((1, (2,)), [1, [2]], id="tuple"),
+    pytest.param(float("nan"), "nan", id="NaN"),
+    pytest.param([1, float("-inf"), {"deep": {3}}], [1, "-inf", {"deep": [3]}], id="infinity in a list"),
+    pytest.param({("a", 1): 1, None: 2, b"k": 3}, {"('a', 1)": 1, "None": 2, "b'k'": 3}, id="keys"),
+    pytest.param("lone \ud800", "lone \\ud800", id="lone surrogate"),
+    pytest.param({"\udfff": ["🦜\ud83e"]}, {"\\udfff": ["🦜\\ud83e"]}, id="lone surrogates in a dict"),
+    pytest.param(MuteText("hostile"), "hostile", id="hostile text"),
+    pytest.param(["fine", ValueError("an error")], ["fine", "an error"], id="exception"),
+    pytest.param(
+        CIRCULAR, {"name": "loop", "self": ["(circular, or nested too deeply)"]}, id="circular reference"
+    ),
+    pytest.param([Mute()], re.compile(r"\[.*Mute object at"), id="object without a text"),
+    pytest.param(LazyProxy(), re.compile("LazyProxy object at"), id="lazy proxy out of its context"),
+    pytest.param(Broken(a=1), re.compile("a"), id="dict that cannot be iterated"),
+    pytest.param(10**5000, re.compile("int object at"), id="number with 5,000 digits"),
+    pytest.param(DEEP, re.compile("nested too deeply"), id="nested 3,000 deep"),
+    pytest.param(SHARED, re.compile("nested too deeply|left out"), id="shared over and over"),
+]
+
+
+def from_the_start(odd):
+    return {"extra_properties": {**HEALTHY, "odd": odd}}
+
+
+def from_a_resolver(odd):
+    return {"property_resolver": lambda event: {**HEALTHY, "odd": odd}}
+
+
+def as_undeclared_dimension_value(odd):
+    return {"dimension_values": {**HEALTHY, "odd": odd}}
+
+
+def from_a_dimension_resolver(odd):
+    return {"dimension_resolver": lambda event: {**HEALTHY, "odd": odd}, "extra_properties": {"none": None}}
 
 
 @pytest.mark.parametrize(
-    ("value", "readable"),
+    "given", [from_the_start, from_a_resolver, as_undeclared_dimension_value, from_a_dimension_resolver]
+)
+@pytest.mark.parametrize(("odd", "readable"), ODD)
+def test_a_property_of_any_kind_is_readable_and_costs_nothing_else(events, odd, readable, given):
+    event = event_of(events, **given(odd))
+    assert {name: event[name] for name in HEALTHY} == HEALTHY
+    assert event["inputTokens"] == 10
+    if isinstance(readable, re.Pattern):
+        assert readable.search(json.dumps(event["odd"]))
+    else:
+        assert event["odd"] == readable
+
+
+@pytest.mark.parametrize("given", [from_the_start, from_a_resolver])
+def test_the_name_of_a_property_may_be_any_text(events, given):
+    assert event_of(events, **given({"\ud800": 1, Stage.PROD: 2}))["odd"] == {"\\ud800": 1, "prod": 2}
+    names = {"\ud800": 1, Stage.PROD: 2}
+    event = event_of(events, extra_properties=names, property_resolver=lambda event: names)
+    assert (event["\\ud800"], event["prod"]) == (1, 2)
+
+
+def test_a_property_is_cut_where_it_is_nested_more_than_a_hundred_deep(events):
+    nested = {
+        depth: functools.reduce(lambda inner, _: [inner], range(depth), "x") for depth in (99, 100, 101)
+    }
+    event = event_of(events, extra_properties={f"{depth}": value for depth, value in nested.items()})
+    assert [event[f"{depth}"] == value for depth, value in nested.items()] == [True, True, False]
+
+
+# An event is at most 256 KB. The counts and the dimensions are in it, whatever the properties are.
+
+
+def note(event, name):
+    return re.fullmatch(r"\(\d+ bytes left out\)", str(event[name]))
+
+
+def test_a_text_of_30_kb_stays_whole_and_one_of_400_kb_is_replaced_by_a_note(events):
+    given = {"page": "x" * 30_000, "transcript": "é" * 400_000, "SessionId": "s-1"}
+    event = event_of(events, extra_properties=given)
+    assert event == {**event, **given, "transcript": event["transcript"]}
+    assert note(event, "transcript")
+
+
+@pytest.mark.parametrize(
+    ("properties", "notes"),
     [
-        ({1, 2}, [1, 2]),
-        (dt.date(2026, 1, 2), "2026-01-02"),
-        (b"bytes", "b'bytes'"),
-        (float("nan"), "nan"),
-        ([1, float("-inf"), {"deep": {3}}], [1, "-inf", {"deep": [3]}]),
-        ({("a", 1): "tuple key", None: 1, b"k": 2}, {"('a', 1)": "tuple key", "None": 1, "b'k'": 2}),
-        (CIRCULAR, {"name": "loop", "self": ["(circular reference)"]}),
-        ("lone \ud800 surrogate", "lone \\ud800 surrogate"),
-        ({"\udfff": ["🦜\ud83e"]}, {"\\udfff": ["🦜\\ud83e"]}),
-        (10**5000, hex(10**5000)),
-        (["fine", ValueError("an error")], ["fine", "an error"]),
+        pytest.param({f"{n:03}": "x" * 900 for n in range(400)}, True, id="400 texts of 900 characters"),
+        pytest.param({f"{n:03}": ["x" * 900] for n in range(400)}, True, id="400 lists"),
+        pytest.param({"n" * 300_000: 1, "SessionId": "s-1"}, False, id="a name of 300 KB"),
+        pytest.param({f"number {n}": n for n in range(20_000)}, False, id="20,000 numbers"),
+        pytest.param(
+            {f"{n:0250}": "x" * 300 for n in range(3_000)}, False, id="3,000 names of 250 characters"
+        ),
     ],
-    ids=lambda value: type(value).__name__,
 )
-def test_a_property_that_json_does_not_know_goes_out_readable_and_all_else_unchanged(events, value, readable):
-    healthy = {"text": "naïve 🦜", "number": 1.5, "none": None, "nested": {"a": [1, True]}}
-    event = call(events, extra_properties={**healthy, "odd": value})
-    assert event["odd"] == readable
-    assert {name: event[name] for name in healthy} == healthy
-    assert event["inputTokens"] == 10
-
-
-@pytest.mark.parametrize(
-    "value", [Unprintable(), [Unprintable()], Broken(a=1), DEEP], ids=lambda v: type(v).__name__
-)
-def test_a_property_without_any_text_costs_nothing_else(events, value):
-    event = call(events, extra_properties={"odd": value, "SessionId": "s-1"})
-    assert (event["SessionId"], event["inputTokens"]) == ("s-1", 10)
-    assert re.search("Unprintable object at|{'a': 1}|nested too deeply", str(event["odd"]))
-
-
-def test_an_oversized_property_is_left_out_with_a_note(events):
-    event = call(events, extra_properties={"transcript": "x" * 300_000, "SessionId": "s-1"})
-    assert event["transcript"] == "(300002 bytes left out)"
-    assert (event["SessionId"], event["inputTokens"]) == ("s-1", 10)
-
-
-@pytest.mark.parametrize("size", [10_000, 900, 30, 1], ids="properties of {} bytes".format)
-@pytest.mark.parametrize("name_size", [6, 250, 20_000], ids="names of {} bytes".format)
-def test_what_is_too_much_together_is_left_out_largest_first_and_no_dimension_or_metric(
-    events, size, name_size
+@pytest.mark.parametrize("dimensions", [1, 100])
+def test_what_is_too_much_together_leaves_out_the_largest_and_no_dimension_or_metric(
+    events, properties, notes, dimensions
 ):
-    number = 300_000 // (size + name_size) + 20
-    properties = {f"{n:0{name_size}}": "x" * (size + n % 7) for n in range(number)} | {"note": "y"}
-    event = call(
-        events, dimensions=[["Stage"]], dimension_values={"Stage": "s" * 1024}, extra_properties=properties
+    keys = [f"dimension {n}" for n in range(dimensions)]
+    values = dict.fromkeys(keys, '"' * 1024)
+    event = event_of(
+        events,
+        dimensions=[keys[n : n + 30] for n in range(0, dimensions, 30)],
+        dimension_values=values,
+        property_resolver=lambda event: properties,
     )
-    assert event["Stage"] == "s" * 1024
+    assert values.items() <= event.items()
     assert event["inputTokens"] == 10
-    assert event["note"] == "y"
-    kept = [name for name, value in properties.items() if event.get(name) == value]
-    assert len(kept) < number
-    if size >= 900 and name_size == 6:  # the largest have a note instead
-        assert event.keys() >= properties.keys()
-        left_out = properties.keys() - set(kept)
-        assert (
-            min(len(properties[name]) for name in left_out) >= max(len(properties[name]) for name in kept) - 1
-        )
-    assert len(encode(event)) > MAX_EVENT_LENGTH - size - name_size - 20  # no more than had to
-
-
-def test_a_line_may_be_as_long_as_the_limit_and_no_longer(events):
-    rest = len(encode({"note": ""}))
-    for length, kept in [(MAX_EVENT_LENGTH - rest, True), (MAX_EVENT_LENGTH - rest + 1, False)]:
-        line = encode({"note": "x" * length})
-        assert (len(line) == MAX_EVENT_LENGTH) is kept
-        assert len(line) <= MAX_EVENT_LENGTH
-    # The same where a value has to be made readable first.
-    rest = len(encode({"odd": {1}, "note": ""}))
-    for length, kept in [(MAX_EVENT_LENGTH - rest, True), (MAX_EVENT_LENGTH - rest + 1, False)]:
-        line = encode({"odd": {1}, "note": "x" * length})
-        assert (len(line) == MAX_EVENT_LENGTH) is kept
-        assert len(line) <= MAX_EVENT_LENGTH
-
-
-def test_the_timestamp_is_now(events):
-    timestamp = call(events)["_aws"]["Timestamp"]
-    assert abs(timestamp - time.time() * 1000) < 5000
-
-
-def test_a_dimension_without_a_value_is_said_once(events, caplog):
-    agent = make_agent(hooks=[TokenUsageHook(emitter=events, dimensions=[["Stage", "Model"]])])
-    agent("one")
-    agent("two")
-    assert [event["Stage"] for event in events] == ["unknown", "unknown"]
-    (record,) = caplog.records
-    assert "'Stage'" in record.getMessage()
-    assert "'unknown'" in record.getMessage()
+    kept = {name for name, value in properties.items() if event.get(name) == value}
+    assert len(kept) < len(properties)
+    if notes and dimensions == 1:
+        assert len(json.dumps(event)) > 256 * 1024 - 1500  # no more than had to be left out
+        assert all(note(event, name) for name in properties.keys() - kept)

@@ -6,10 +6,13 @@ import sys
 from importlib.metadata import metadata, requires, version
 from importlib.resources import files
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
 import strands_token_telemetry
+from strands_token_telemetry.emf import build_emf_payload
+from strands_token_telemetry.hook import TokenUsageHook, default_emitter
 
 ROOT = Path(__file__).parent.parent
 
@@ -59,10 +62,21 @@ def test_python_3_10_is_the_oldest_everywhere():
     assert 'python_version = "3.10"' in pyproject
 
 
-def test_all_is_sorted_and_true():
+def test_the_import_paths_are_those_of_the_existing_package():
+    public = (TokenUsageHook, "0.1.0", build_emf_payload, default_emitter)
     names = strands_token_telemetry.__all__
+    assert tuple(getattr(strands_token_telemetry, name) for name in names) == public
     assert names == sorted(names)
-    assert all(hasattr(strands_token_telemetry, name) for name in names)
+
+
+def test_a_mock_registry_gets_exactly_one_callback_for_the_event_after_an_invocation():
+    from strands.hooks import AfterInvocationEvent
+
+    hook, registry = TokenUsageHook(), MagicMock()
+    hook.register_hooks(registry, future="argument")
+    ((event_type, callback), _) = registry.add_callback.call_args
+    registry.add_callback.assert_called_once()
+    assert (event_type, callback) == (AfterInvocationEvent, hook._on_after_invocation)
 
 
 def test_each_module_only_imports_those_below_it():

@@ -1,102 +1,68 @@
-"""What an agent has spent since it was last asked: the only state of the package."""
+"""What was spent since the event before. The only state of the package."""
 
 from __future__ import annotations
 
 import os
 import threading
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from strands_token_telemetry.emf import TOKEN_METRICS, is_metric
+from strands_token_telemetry.emf import metric_value
 
-# Reentrant: the garbage collector may finish an abandoned stream, its hooks included, at any
-# allocation in the locked block.
+# What has been reported of a metrics object is kept in the object itself, so it is copied, pickled
+# and forgotten with it. What was measured for an event is kept in the event, for all hooks of an agent.
+_KEY = "_strands_token_telemetry"
+
+# Reentrant, for a signal handler or the garbage collector may end another call while this one counts.
 _lock = threading.RLock()
-_asked: set[tuple[int, int]] = set()  # the ids of memory and metrics that are in the locked block
+if hasattr(os, "register_at_fork"):  # no other thread would release it in a forked child
+    os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001 (as in logging)
 
 
-def _forget_other_threads() -> None:
-    _lock._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001 (as in logging)
-    _asked.clear()
+def spent(metrics: Any, event: object) -> dict[str, int | float]:
+    """Return what was added to each counter of `metrics` since the event before.
 
+    Strands adds to `EventLoopMetrics.accumulated_usage` for the whole life of an agent and never resets
+    it, so what an invocation spent is the difference to what was reported before. If a counter went
+    down, or `accumulated_usage` is another object, all counters have started at zero again. This is
+    Prometheus' rule. A counter that is no number of 0 or more this time is left out, and goes on from
+    its last good value.
 
-if hasattr(os, "register_at_fork"):  # a child forked meanwhile would wait for them for ever
-    os.register_at_fork(after_in_child=_forget_other_threads)
-
-
-class UsageMemory:
-    """Remembers what has been reported of each metrics object, and gives the rest.
-
-    Strands adds to `EventLoopMetrics.accumulated_usage` for the whole life of an agent and never
-    resets it, so what an invocation spent is the difference to what was reported before. What is
-    remembered belongs to the metrics object, not to the agent: a replaced one starts at zero, and
-    one that two agents share is counted once. Metrics are held weakly, agents not at all.
-
-    Safe to use from many threads. Time and memory do not grow with the number of invocations.
+    Args:
+        metrics: Has `accumulated_usage`, a mapping from names to numbers; anything else gives `{}`.
+        event: The event to measure for. A second time for the same event gives the same.
     """
-
-    def __init__(self) -> None:
-        # By id(), for metrics are a dataclass and can't be hashed: the counters object, and what was
-        # reported of it. An entry goes when the metrics do, before the id is given to another object.
-        self._reported: dict[int, tuple[Mapping[str, int], dict[str, int]]] = {}
-        self._references: dict[int, weakref.ref[Any]] = {}
-
-    def spent(self, metrics: Any, *, remember: bool = True) -> dict[str, int]:
-        """Return what was added to each counter of `metrics` since the last call.
-
-        Args:
-            metrics: Has `accumulated_usage`, a mapping from counter names to numbers. Anything
-                else gives an empty dict.
-            remember: False where no agent accumulates these counters, as in an event made by hand:
-                they are given as they stand, each time, unless they are remembered already.
-
-        Returns:
-            Every counter of `metrics`, with 0 where nothing was added.
-        """
-        asked = id(self), id(metrics)
-        with _lock:
-            if asked in _asked:  # re-entered: the call that is under way reports these tokens
-                return {}
-            _asked.add(asked)
-            try:
-                return self._spent(metrics, id(metrics), remember)
-            finally:
-                _asked.discard(asked)
-
-    def _spent(self, metrics: Any, key: int, remember: bool) -> dict[str, int]:
+    with _lock:
         try:
-            usage = metrics.accumulated_usage
-        except Exception:  # None, or a test double
+            accumulated = metrics.accumulated_usage
+        except Exception:  # none, or a Strands agent that has no such metrics
             return {}
-        if not isinstance(usage, (dict, Mapping)):  # dict first: asking an ABC takes longer
+        if not isinstance(accumulated, (dict, Mapping)):
             return {}
-        reported_of, reported = self._reported.get(key, (None, {}))
-        if reported_of is not usage:  # seen for the first time, or replaced: counts from zero
-            reported = {}
-        counters, new, reset = {}, {}, False
-        # dict() first: another thread may be adding a counter while this one iterates.
-        for name, value in dict(usage).items():
-            if (type(value) is int and name in TOKEN_METRICS) or is_metric(name, value):
-                counters[name] = value
-                new[name] = difference = value - reported.get(name, 0)
-                if difference < 0:
-                    reset = True
-        # A counter that went down or away is a reset of them all, as in Prometheus.
-        if reset or not reported.keys() <= counters.keys():
-            new = counters.copy()
-        if reported_of is not None or (remember and self._watch(metrics, key)):
-            self._reported[key] = (usage, counters)
-        return new
+        measured: list[tuple[Any, dict[str, int | float]]] = attributes(event).setdefault(_KEY, [])
+        for measured_of, usage in measured:
+            if measured_of is accumulated:
+                return usage
+        state = attributes(metrics)
+        while True:
+            before = state.setdefault(_KEY, (accumulated, {}))
+            reported = before[1] if before[0] is accumulated else {}
+            counters, usage, reset = reported.copy(), {}, False
+            for name, value in dict(accumulated).items():  # a copy: another thread may be adding a counter
+                number = metric_value(name, value)
+                if number is not None and number >= 0:
+                    counters[name] = number
+                    usage[name] = added = number - reported.get(name, 0)
+                    reset = reset or added < 0
+            if reset:
+                counters = usage = {name: counters[name] for name in usage}
+            if state[_KEY] is before:  # else what ended meanwhile, in this thread, has reported some of it
+                state[_KEY] = (accumulated, counters)
+                break
+        measured.append((accumulated, usage))
+        return usage
 
-    def _watch(self, metrics: Any, key: int) -> bool:
-        """See to it that what is remembered of `metrics` goes with them; say whether that can be done."""
 
-        def forget(_: weakref.ref[Any]) -> None:
-            del self._reported[key], self._references[key]
-
-        try:
-            self._references[key] = weakref.ref(metrics, forget)
-        except TypeError:  # a test double that can't be weakly referenced
-            return False
-        return True
+def attributes(owner: object) -> dict[str, Any]:
+    """Return the attributes of an object, to keep something among them; of one without any, a new dict."""
+    return getattr(owner, "__dict__", {})

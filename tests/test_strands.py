@@ -54,19 +54,6 @@ def graph_of(*nodes, edges=(), **options):
 
 
 @members_may_have_hooks
-def test_a_graph_of_agents_one_after_the_other(team, events):
-    graph = graph_of(
-        team("researcher", says(tokens=(10, 1)), says(tokens=(15, 2))),
-        team("writer", says(tokens=(20, 2)), says(tokens=(25, 3))),
-        team("editor", says(tokens=(40, 4)), says(tokens=(45, 5))),
-        edges=[("researcher", "writer"), ("writer", "editor")],
-    )
-    graph("write")
-    graph("write another one")
-    assert names(events) == ["researcher", "writer", "editor"] * 2
-
-
-@members_may_have_hooks
 def test_a_graph_of_agents_side_by_side(team, events):
     graph = graph_of(
         team("planner", says(tokens=(1, 1))),
@@ -112,17 +99,11 @@ def test_a_graph_in_a_graph(team, events):
     assert names(events) == ["planner", "researcher", "writer", "editor"]
 
 
-@tool
-def look_up() -> str:
-    """Look something up."""
-    return "found"
-
-
 @members_may_have_hooks
 def test_a_graph_of_which_a_node_fails(team, events):
     graph = graph_of(
         team("planner", says(tokens=(40, 4))),
-        team("researcher", uses("look_up", tokens=(20, 2)), fails(), tools=[look_up]),
+        team("researcher", uses("look_up", tokens=(20, 2)), fails()),
         edges=[("planner", "researcher")],
     )
     with pytest.raises(Exception, match="the provider is down"):
@@ -160,20 +141,6 @@ def forgetful(agent):
 
 def remembering(agent):
     return agent.as_tool(preserve_context=True)
-
-
-@agents_become_tools
-@pytest.mark.parametrize("as_tool", [forgetful, remembering])
-def test_an_agent_as_a_tool_that_is_called_several_times(team, events, as_tool):
-    researcher = team("researcher", says(tokens=(100, 50)), says(tokens=(120, 60)), says(tokens=(7, 3)))
-    writer = team(
-        "writer",
-        *(uses("researcher", tokens=(20 + n, n)) for n in range(3)),
-        says(tokens=(40, 5)),
-        tools=[as_tool(researcher)],
-    )
-    writer("write")
-    assert names(events) == ["researcher", "researcher", "researcher", "writer"]
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,10 @@
-"""Whatever the constructor takes gives valid events with the right counts; it refuses the rest by name."""
+"""Whatever the constructor takes gives valid events with the right counts. It refuses the rest by name."""
 
 import datetime as dt
-import decimal
 import enum
-import fractions
 import io
 import json
 import sys
-import uuid
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -108,7 +105,7 @@ SETS = st.lists(
 )
 PROPERTIES = st.dictionaries(NAME | GOOD_NAME, VALUE, max_size=5)
 MORE = settings(max_examples=8 * settings.default.max_examples)
-ANYTHING = VALUE | st.functions()
+ANYTHING = VALUE.filter(lambda value: type(value) is not int) | st.integers() | st.functions()
 
 
 def mostly(good):
@@ -181,7 +178,8 @@ def test_any_property_leaves_the_counts_and_all_healthy_properties_as_they_are(p
 
 @MORE
 @given(st.lists(ANY_TEXT, unique=True, min_size=2, max_size=6))
-def test_distinct_dimension_values_stay_distinct(values):
+def test_different_dimension_values_stay_different(values):
+    values += [dimension_text(value) for value in values]  # their spelling as well
     texts = {value: dimension_text(value) for value in values if value.strip(" ")}
     assume("unknown" not in texts)
     assert len(set(texts.values())) == len(texts)
@@ -190,24 +188,6 @@ def test_distinct_dimension_values_stay_distinct(values):
 
 
 @MORE
-@given(ANY_TEXT)
-def test_an_escaped_dimension_value_and_its_spelling_stay_distinct(value):
-    escaped = dimension_text(value)
-    if escaped not in (value, "unknown"):
-        assert dimension_text(escaped) != escaped
-
-
-@MORE
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="\\"), max_size=1024))
 def test_printable_ascii_without_a_backslash_goes_out_as_it_is(value):
     assert dimension_text(value) == (value if value.strip() else "unknown")
-
-
-def test_the_strategies_know_the_types_that_people_log():
-    for value in (
-        decimal.Decimal("1.5"),
-        fractions.Fraction(1, 3),
-        uuid.UUID(int=1),
-        dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc),
-    ):
-        assert parse(one_event(TokenUsageHook(extra_properties={"odd": value})))["odd"] == str(value)
