@@ -1,0 +1,40 @@
+"""Four threads that call agents until stdin is closed, with docs/examples/cloudwatch_agent_socket.py.
+
+Each call has a number of its own. In the end the program prints how many there were.
+"""
+
+import itertools
+import logging
+import runpy
+import sys
+import threading
+import time
+from pathlib import Path
+
+from scripted import make_agent, says
+from strands_token_telemetry import TokenUsageHook
+
+logging.basicConfig(stream=sys.stderr)
+recipe = runpy.run_path(str(Path(__file__).parents[2] / "docs/examples/cloudwatch_agent_socket.py"))
+hook = TokenUsageHook(
+    emitter=recipe["CloudWatchAgentSocket"]("agents/tokens", port=int(sys.argv[1])),
+    property_resolver=lambda event: {"Call": next(numbers)},
+)
+numbers = itertools.count()
+stop = threading.Event()
+
+
+def call():
+    while not stop.is_set():
+        make_agent(says(), hooks=[hook])("hello")
+        time.sleep(0.01)
+
+
+threads = [threading.Thread(target=call) for _ in range(4)]
+for thread in threads:
+    thread.start()
+sys.stdin.read()
+stop.set()
+for thread in threads:
+    thread.join()
+print(next(numbers))

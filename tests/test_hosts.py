@@ -1,0 +1,344 @@
+"""Agents inside the programs that people run them in: each metric line is whole, and the sum is right.
+
+The programs' own code is in tests/hosts. Each runs in a process of its own, on 127.0.0.1.
+"""
+
+import http.client
+import json
+import os
+import queue
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from emf_checker import extract, parse
+
+HOSTS = Path(__file__).parent / "hosts"
+PATIENCE = 30  # seconds for any one step, on a busy machine
+
+
+def needs(package):
+    return pytest.importorskip(package, reason="needs pip install '.[hosts]'")
+
+
+class Host:
+    """A Python program, and the lines of its stdout and stderr so far."""
+
+    def __init__(self, command, files=(), environment=None):
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("PYTHONUNBUFFERED", "FORCE_COLOR") and not name.startswith("AWS_")
+        }
+        path = os.pathsep.join([str(HOSTS.parent), *sys.path])
+        self.process = subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=files,
+            start_new_session=True,  # so that its children can be killed with it
+            cwd=HOSTS,
+            env={**inherited, "PYTHONPATH": path, **(environment or {})},
+        )
+        self.out, self.err = [], []
+        self._readers = [
+            threading.Thread(target=self._read, args=pair)
+            for pair in [(self.process.stdout, self.out), (self.process.stderr, self.err)]
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @staticmethod
+    def _read(stream, lines):
+        with stream:
+            for line in stream:
+                lines.append(line.decode().removesuffix("\n"))
+
+    def send(self, message):
+        self.process.stdin.write(json.dumps(message).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def wait_until(self, condition):
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert self.process.poll() is None, "the program has ended"
+            assert time.monotonic() < deadline, "it takes too long"
+            time.sleep(0.01)
+
+    def stop(self):
+        """End the program and all that it has started, gently if it obeys."""
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        for reader in self._readers:
+            reader.join()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        print(*self.out, *self.err, sep="\n")  # pytest shows it if the test fails
+
+
+@contextmanager
+def running(*command, files=(), **environment):
+    host = Host(command, files, environment)
+    try:
+        yield host
+    finally:
+        host.stop()
+
+
+@contextmanager
+def serving(*command, **environment):
+    """Run a web server on a socket that is open before it starts, so that no request comes too early."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port, number = listener.getsockname()[1], listener.fileno()
+        command = [part.replace("FD", str(number)) for part in command]
+        with running(*command, files=[number], **environment) as host:
+            listener.close()
+            yield host, port
+
+
+def request(port, method="GET", path="/", body=None):
+    """Return the body of the response."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        text = response.read().decode()
+        assert response.status == 200, text
+        return text
+    finally:
+        connection.close()
+
+
+def events(lines):
+    """Return the events among the lines. Each is alone on its line, and a valid EMF event."""
+    found = [line for line in lines if '"_aws"' in line]
+    for line in found:
+        extract(line)
+    return [parse(line) for line in found]
+
+
+def totals(lines):
+    return [event["totalTokens"] for event in events(lines)]
+
+
+def rest(lines):
+    """Return what else is on the lines: the text of the agents and the logs of the program."""
+    return [line for line in lines if line and '"_aws"' not in line]
+
+
+@contextmanager
+def lambda_service(*prompts):
+    """Serve the Lambda runtime API. Yield its address, and the answers of the function so far."""
+    invocations, answers = queue.SimpleQueue(), []
+    for prompt in prompts:
+        invocations.put({"prompt": prompt})
+
+    class RuntimeApi(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            assert self.path == "/2018-06-01/runtime/invocation/next"
+            invocation = invocations.get()  # blocks, as Lambda does while there is nothing to do
+            if invocation is None:
+                self.close_connection = True
+            else:
+                self.reply(200, invocation)
+
+        def do_POST(self):
+            answer = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.reply(202, {"status": "OK"})
+            answers.append((self.path.removeprefix("/2018-06-01/runtime/invocation/"), answer))
+
+        def reply(self, status, content):
+            body = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Lambda-Runtime-Aws-Request-Id", str(len(answers)))
+            self.send_header("Lambda-Runtime-Deadline-Ms", str(int((time.time() + PATIENCE) * 1000)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), RuntimeApi) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}", answers
+        finally:
+            invocations.put(None)
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("log_format", "prefix", "buffering"),
+    [
+        pytest.param("Text", "[WARNING]\t", {}, id="text log format"),
+        pytest.param("JSON", '{"timestamp": ', {"PYTHONUNBUFFERED": "1"}, id="JSON log format, unbuffered"),
+    ],
+)
+def test_lambda_gets_a_line_for_each_invocation_and_for_a_failed_one(log_format, prefix, buffering):
+    needs("awslambdaric")
+    with (
+        lambda_service("one", "two", "fail") as (address, answers),
+        running(
+            *("-m", "awslambdaric", "aws_lambda.handler"),
+            AWS_LAMBDA_RUNTIME_API=address,
+            AWS_LAMBDA_LOG_FORMAT=log_format,
+            **buffering,
+        ) as host,
+    ):
+        host.wait_until(lambda: len(answers) == 3)
+    assert answers[:2] == [("0/response", "Hello.\n"), ("1/response", "Hello.\n")]
+    assert answers[2][0] == "2/error"
+    assert totals(host.out) == [38, 15, 23]  # the agent of the first two is the same one
+    logged = [line for line in rest(host.out) if "a question came in" in line]
+    assert [line.startswith(prefix) for line in logged] == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "answer"), [("answers", '"Hello.\\n"'), ("streams", 'data: "Hello."\n\n')]
+)
+def test_bedrock_agentcore_gets_a_line_for_each_invocation(entrypoint, answer):
+    needs("bedrock_agentcore")
+    with serving("agentcore.py", entrypoint, "FD", PYTHONUNBUFFERED="1") as (host, port):
+        body = json.dumps({"prompt": "hello"})
+        assert [request(port, "POST", "/invocations", body) for _ in range(2)] == [answer, answer]
+        assert json.loads(request(port, "GET", "/ping"))["status"] == "Healthy"
+    assert totals(host.out) == [15, 15]
+    assert rest(host.out) == ["Hello.", "Hello."]
+
+
+def test_both_workers_of_gunicorn_write_whole_lines_with_a_hook_made_before_the_fork():
+    needs("gunicorn")
+    workers = Counter()
+    with (
+        serving("-m", "gunicorn", "web:wsgi", "--preload", "--workers=2", "--bind=fd://FD") as (host, port),
+        ThreadPoolExecutor(4) as pool,
+    ):
+        while len(workers) < 2 or min(workers.values()) < 2:  # a worker may be late
+            assert workers.total() < 100, workers
+            workers.update(pool.map(request, [port] * 4))
+    assert len(workers) == 2
+    assert totals(host.out) == [15] * workers.total()
+    assert rest(host.out) == ["Hello."] * workers.total()
+
+
+def test_uvicorn_writes_whole_lines_for_four_requests_at_once():
+    needs("uvicorn")
+    with (
+        serving("-m", "uvicorn", "web:asgi", "--lifespan=off", "--fd=FD", PYTHONUNBUFFERED="1") as (
+            host,
+            port,
+        ),
+        ThreadPoolExecutor(4) as pool,
+    ):
+        for _ in range(2):
+            list(pool.map(request, [port] * 4))
+    assert totals(host.out) == [15] * 8
+    assert "".join(rest(host.out)).count("Hello.") == 8
+
+
+def test_an_mcp_server_keeps_stdout_for_the_protocol_with_the_recipe_for_stderr():
+    needs("mcp")
+    with running("mcp_server.py") as host:
+
+        def ask(method, **params):
+            asked.append(method)
+            host.send({"jsonrpc": "2.0", "id": len(asked), "method": method, "params": params})
+
+        asked = []
+        client = {"name": "test", "version": "1"}
+        ask("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=client)
+        host.wait_until(lambda: len(host.out) == 1)
+        host.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        for _ in range(4):
+            ask("tools/call", name="ask", arguments={"prompt": "hello"})
+        host.wait_until(lambda: len(host.out) == 5)
+    replies = [json.loads(line) for line in host.out]
+    assert [reply["jsonrpc"] for reply in replies] == ["2.0"] * 5
+    assert sorted(reply["id"] for reply in replies) == [1, 2, 3, 4, 5]
+    assert [reply["result"]["content"][0]["text"] for reply in replies[1:]] == ["Hello.\n"] * 4
+    assert totals(host.err) == [15] * 4
+
+
+def test_a_celery_worker_that_leaves_stdout_alone_writes_whole_lines(tmp_path, monkeypatch):
+    needs("celery")
+    for folder in ("queue", "control"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setenv("CELERY_FOLDER", str(tmp_path))
+    monkeypatch.syspath_prepend(HOSTS)
+    from celery_tasks import app, ask
+
+    worker = ("-m", "celery", "-A", "celery_tasks", "worker", "--concurrency=2")
+    with running(*worker, CELERY_FOLDER=str(tmp_path)) as host, app:
+        results = [ask.delay("hello") for _ in range(6)]
+        assert [result.get(timeout=PATIENCE, interval=0.05) for result in results] == ["Hello.\n"] * 6
+    assert totals(host.out) == [15] * 6
+
+
+def test_what_the_cloudwatch_agent_misses_while_it_is_away_is_in_the_log_and_nothing_is_in_both():
+    delivered = []
+    dying = threading.Event()
+
+    class Connection(socketserver.StreamRequestHandler):
+        def handle(self):
+            if dying.is_set():
+                self.connection.recv(1, socket.MSG_PEEK)  # the line is there, but nobody reads it
+            else:
+                delivered.extend(line.decode().removesuffix("\n") for line in self.rfile)
+
+    class CloudWatchAgent(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+        shutdown_request = socketserver.TCPServer.close_request  # closes at once, as a program that ends
+
+    @contextmanager
+    def cloudwatch_agent(port=0):
+        with CloudWatchAgent(("127.0.0.1", port), Connection) as server:
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            try:
+                yield server.server_address[1]
+            finally:
+                server.shutdown()
+                thread.join()
+
+    def logged():
+        return [line[line.index('{"_aws"') :] for line in host.err if '{"_aws"' in line]
+
+    with ExitStack() as stack:
+        with cloudwatch_agent() as port:
+            host = stack.enter_context(running("busy.py", str(port)))
+            host.wait_until(lambda: len(delivered) >= 8)
+            dying.set()
+            host.wait_until(lambda: len(logged()) >= 4)
+        before = len(logged())
+        host.wait_until(lambda: len(logged()) >= before + 4)
+        dying.clear()
+        before = len(delivered)
+        with cloudwatch_agent(port):
+            host.wait_until(lambda: len(delivered) >= before + 8)
+            host.process.stdin.close()
+            host.process.wait(PATIENCE)
+    assert {event["_aws"]["LogGroupName"] for event in events(delivered)} == {"agents/tokens"}
+    calls = [event["Call"] for event in events(delivered + logged())]
+    assert sorted(calls) == list(range(int(host.out[-1])))
