@@ -78,10 +78,7 @@ class Host:
             time.sleep(0.01)
 
     def stop(self):
-        """End the program and all that it has started, gently if it obeys."""
-        self.process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(10)
+        """Kill the program and all that it has started: the line of a call must be out when the answer is."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -289,7 +286,7 @@ def test_a_celery_worker_that_leaves_stdout_alone_writes_whole_lines(tmp_path, m
     monkeypatch.syspath_prepend(HOSTS)
     from celery_tasks import app, ask
 
-    worker = ("-m", "celery", "-A", "celery_tasks", "worker", "--concurrency=2")
+    worker = ("-m", "celery", "-A", "celery_tasks", "worker", "--concurrency=2", "--without-mingle")
     with running(*worker, CELERY_FOLDER=str(tmp_path)) as host, app:
         results = [ask.delay("hello") for _ in range(6)]
         assert [result.get(timeout=PATIENCE, interval=0.05) for result in results] == ["Hello.\n"] * 6
