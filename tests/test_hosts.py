@@ -24,8 +24,10 @@ import pytest
 
 from emf_checker import extract, parse
 
+pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no process groups here")
+
 HOSTS = Path(__file__).parent / "hosts"
-PATIENCE = 30  # seconds for any one step, on a busy machine
+PATIENCE = 20  # seconds for any one step, on a busy machine
 
 
 def needs(package):
@@ -83,7 +85,7 @@ class Host:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         for reader in self._readers:
-            reader.join()
+            reader.join(PATIENCE)
         with suppress(BrokenPipeError):
             self.process.stdin.close()
         print(*self.out, *self.err, sep="\n")  # pytest shows it if the test fails
@@ -134,9 +136,16 @@ def totals(lines):
     return [event["totalTokens"] for event in events(lines)]
 
 
-def rest(lines):
-    """Return what else is on the lines: the text of the agents and the logs of the program."""
-    return [line for line in lines if line and '"_aws"' not in line]
+@contextmanager
+def served(server):
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    with server:
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextmanager
@@ -175,15 +184,11 @@ def lambda_service(*prompts):
         def log_message(self, *args):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), RuntimeApi) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with served(ThreadingHTTPServer(("127.0.0.1", 0), RuntimeApi)) as port:
         try:
-            yield f"127.0.0.1:{server.server_port}", answers
+            yield f"127.0.0.1:{port}", answers
         finally:
-            invocations.put(None)
-            server.shutdown()
-            thread.join()
+            invocations.put(None)  # ends the waiting for the next one
 
 
 @pytest.mark.parametrize(
@@ -208,7 +213,7 @@ def test_lambda_gets_a_line_for_each_invocation_and_for_a_failed_one(log_format,
     assert answers[:2] == [("0/response", "Hello.\n"), ("1/response", "Hello.\n")]
     assert answers[2][0] == "2/error"
     assert totals(host.out) == [38, 15, 23]  # the agent of the first two is the same one
-    logged = [line for line in rest(host.out) if "a question came in" in line]
+    logged = [line for line in host.out if "a question came in" in line]
     assert [line.startswith(prefix) for line in logged] == [True, True, True]
 
 
@@ -222,37 +227,30 @@ def test_bedrock_agentcore_gets_a_line_for_each_invocation(entrypoint, answer):
         assert [request(port, "POST", "/invocations", body) for _ in range(2)] == [answer, answer]
         assert json.loads(request(port, "GET", "/ping"))["status"] == "Healthy"
     assert totals(host.out) == [15, 15]
-    assert rest(host.out) == ["Hello.", "Hello."]
+    assert "".join(host.out).count("Hello.") == 2
 
 
 def test_both_workers_of_gunicorn_write_whole_lines_with_a_hook_made_before_the_fork():
     needs("gunicorn")
+    command = ("-m", "gunicorn", "web:wsgi", "--preload", "--workers=2", "--bind=fd://FD")
     workers = Counter()
-    with (
-        serving("-m", "gunicorn", "web:wsgi", "--preload", "--workers=2", "--bind=fd://FD") as (host, port),
-        ThreadPoolExecutor(4) as pool,
-    ):
+    with serving(*command) as (host, port), ThreadPoolExecutor(4) as pool:
         while len(workers) < 2 or min(workers.values()) < 2:  # a worker may be late
             assert workers.total() < 100, workers
             workers.update(pool.map(request, [port] * 4))
     assert len(workers) == 2
     assert totals(host.out) == [15] * workers.total()
-    assert rest(host.out) == ["Hello."] * workers.total()
+    assert "".join(host.out).count("Hello.") == workers.total()
 
 
 def test_uvicorn_writes_whole_lines_for_four_requests_at_once():
     needs("uvicorn")
-    with (
-        serving("-m", "uvicorn", "web:asgi", "--lifespan=off", "--fd=FD", PYTHONUNBUFFERED="1") as (
-            host,
-            port,
-        ),
-        ThreadPoolExecutor(4) as pool,
-    ):
+    command = ("-m", "uvicorn", "web:asgi", "--lifespan=off", "--fd=FD")
+    with serving(*command, PYTHONUNBUFFERED="1") as (host, port), ThreadPoolExecutor(4) as pool:
         for _ in range(2):
             list(pool.map(request, [port] * 4))
     assert totals(host.out) == [15] * 8
-    assert "".join(rest(host.out)).count("Hello.") == 8
+    assert "".join(host.out).count("Hello.") == 8
 
 
 def test_an_mcp_server_keeps_stdout_for_the_protocol_with_the_recipe_for_stderr():
@@ -266,11 +264,11 @@ def test_an_mcp_server_keeps_stdout_for_the_protocol_with_the_recipe_for_stderr(
         asked = []
         client = {"name": "test", "version": "1"}
         ask("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=client)
-        host.wait_until(lambda: len(host.out) == 1)
+        host.wait_until(lambda: len(host.out) >= 1)
         host.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
         for _ in range(4):
             ask("tools/call", name="ask", arguments={"prompt": "hello"})
-        host.wait_until(lambda: len(host.out) == 5)
+        host.wait_until(lambda: len(host.out) >= 5)
     replies = [json.loads(line) for line in host.out]
     assert [reply["jsonrpc"] for reply in replies] == ["2.0"] * 5
     assert sorted(reply["id"] for reply in replies) == [1, 2, 3, 4, 5]
@@ -308,22 +306,11 @@ def test_what_the_cloudwatch_agent_misses_while_it_is_away_is_in_the_log_and_not
         allow_reuse_address = True
         shutdown_request = socketserver.TCPServer.close_request  # closes at once, as a program that ends
 
-    @contextmanager
-    def cloudwatch_agent(port=0):
-        with CloudWatchAgent(("127.0.0.1", port), Connection) as server:
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-            thread.start()
-            try:
-                yield server.server_address[1]
-            finally:
-                server.shutdown()
-                thread.join()
-
     def logged():
         return [line[line.index('{"_aws"') :] for line in host.err if '{"_aws"' in line]
 
     with ExitStack() as stack:
-        with cloudwatch_agent() as port:
+        with served(CloudWatchAgent(("127.0.0.1", 0), Connection)) as port:
             host = stack.enter_context(running("busy.py", str(port)))
             host.wait_until(lambda: len(delivered) >= 8)
             dying.set()
@@ -332,7 +319,7 @@ def test_what_the_cloudwatch_agent_misses_while_it_is_away_is_in_the_log_and_not
         host.wait_until(lambda: len(logged()) >= before + 4)
         dying.clear()
         before = len(delivered)
-        with cloudwatch_agent(port):
+        with served(CloudWatchAgent(("127.0.0.1", port), Connection)):
             host.wait_until(lambda: len(delivered) >= before + 8)
             host.process.stdin.close()
             host.process.wait(PATIENCE)

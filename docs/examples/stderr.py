@@ -11,7 +11,7 @@ from strands import Agent
 
 from strands_token_telemetry import TokenUsageHook
 
-stderr_lock = threading.Lock()  # so that two threads do not mix their lines
+stderr_lock = threading.Lock()  # without it, threads mix their lines if these are long
 
 
 def write_to_stderr(event):

@@ -9,6 +9,7 @@ import runpy
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from scripted import make_agent, says
@@ -30,11 +31,10 @@ def call():
         time.sleep(0.01)
 
 
-threads = [threading.Thread(target=call) for _ in range(4)]
-for thread in threads:
-    thread.start()
-sys.stdin.read()
-stop.set()
-for thread in threads:
-    thread.join()
+with ThreadPoolExecutor(4) as pool:
+    callers = [pool.submit(call) for _ in range(4)]
+    sys.stdin.read()
+    stop.set()
+for caller in callers:
+    caller.result()  # no agent's call may fail because of the emitter
 print(next(numbers))
