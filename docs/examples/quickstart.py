@@ -1,7 +1,7 @@
-"""A Strands agent with an offline model, the metric line it prints, and what CloudWatch makes of it.
+"""A Strands agent with an offline model, the metric line of its call, and what CloudWatch reads from it.
 
-Runs without credentials and without a network: the model below only pretends. With a real one,
-`Agent(hooks=[TokenUsageHook()])` is all there is to do.
+Needs no credentials and no network: the model below only pretends to be one. With a real model you
+write `Agent(hooks=[TokenUsageHook()])` and nothing else.
 """
 
 from strands import Agent
@@ -11,7 +11,7 @@ from strands_token_telemetry import TokenUsageHook, default_emitter
 
 
 class OfflineModel(Model):
-    """Streams one reply, and reports what it used, as a provider does."""
+    """Streams one answer and reports the tokens that it used, as a provider does."""
 
     def get_config(self):
         return {"model_id": "offline-model-1"}
@@ -36,16 +36,18 @@ class OfflineModel(Model):
 events = []
 
 
-def print_and_keep(event):
-    """Print the line, as the hook does by default, and keep the event for the table."""
-    default_emitter(event)
+def show_and_keep(event):
+    """Print the line under a label, and keep the event for the table."""
+    print("\n\nThe hook prints one line for this call:")
+    default_emitter(event)  # what the hook uses if you give it no emitter
     events.append(event)
 
 
-agent = Agent(model=OfflineModel(), hooks=[TokenUsageHook(emitter=print_and_keep)])
+print("The agent answers:\n")
+agent = Agent(model=OfflineModel(), hooks=[TokenUsageHook(emitter=show_and_keep)])
 agent("What happens to tokens?")
 
-print("\nFrom this line CloudWatch extracts:\n")
+print("\nCloudWatch reads these metrics from the line:\n")
 row = "{:<26}{:<26}{:<16}{:>5}".format
 print(row("namespace", "dimensions", "metric", "value"))
 for event in events:
@@ -55,3 +57,9 @@ for event in events:
             for metric in directive["Metrics"]:
                 name = metric["Name"]
                 print(row(directive["Namespace"], dimensions, name, event[name]))
+
+print(
+    "\nNext: give your own agent the hook, Agent(hooks=[TokenUsageHook()]), and see how the line\n"
+    "gets from your host to CloudWatch:\n"
+    "https://github.com/flockcover/strands-token-telemetry/blob/main/docs/cloudwatch.md"
+)

@@ -1,0 +1,53 @@
+"""Post each event to a URL, from a thread, so that a slow server does not hold up the Strands agent.
+
+Create a `Webhook` after a fork, because threads do not survive one. Do not use it on AWS Lambda, which
+freezes threads between invocations.
+"""
+
+import atexit
+import collections
+import json
+import logging
+import threading
+import time
+import urllib.request
+
+from strands import Agent
+
+from strands_token_telemetry import TokenUsageHook
+
+
+class Webhook:
+    """An emitter. When `size` events are waiting, it raises for the next one, and the hook logs that."""
+
+    def __init__(self, url, size=1000):
+        self.url, self.size, self.waiting = url, size, collections.deque()
+        self.ready = threading.Semaphore(0)
+        threading.Thread(target=self.post_all, daemon=True).start()
+        atexit.register(self.close)
+
+    def __call__(self, event):
+        if len(self.waiting) >= self.size:
+            raise RuntimeError("too many events are waiting to be posted")
+        self.waiting.append(json.dumps(event))
+        self.ready.release()
+
+    def post_all(self):
+        while self.ready.acquire():
+            line = self.waiting[0]  # stays there until it is posted, so that `close` can log it
+            try:
+                request = urllib.request.Request(self.url, line.encode(), {"Content-Type": "application/json"})
+                urllib.request.urlopen(request, timeout=5).close()
+            except Exception:
+                logging.getLogger("strands_token_telemetry").exception("not delivered: %s", line)
+            self.waiting.popleft()
+
+    def close(self, patience=5):  # at exit
+        deadline = time.monotonic() + patience
+        while self.waiting and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for line in self.waiting.copy():
+            logging.getLogger("strands_token_telemetry").error("not delivered before exit: %s", line)
+
+
+agent = Agent(hooks=[TokenUsageHook(emitter=Webhook("https://metrics.example.com/tokens"))])
