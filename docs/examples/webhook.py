@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import time
-import urllib.request
+from urllib.request import Request, urlopen
 
 from strands import Agent
 
@@ -36,8 +36,8 @@ class Webhook:
         while self.ready.acquire():
             line = self.waiting[0]  # stays there until it is posted, so that `close` can log it
             try:
-                request = urllib.request.Request(self.url, line.encode(), {"Content-Type": "application/json"})
-                urllib.request.urlopen(request, timeout=5).close()
+                request = Request(self.url, line.encode(), {"Content-Type": "application/json"})
+                urlopen(request, timeout=5).close()
             except Exception:
                 logging.getLogger("strands_token_telemetry").exception("not delivered: %s", line)
             self.waiting.popleft()
