@@ -9,7 +9,7 @@ from strands_token_telemetry import TokenUsageHook
 
 
 def log_to_file(event):
-    """Append the event as a line; open the file each time, because it may have been rotated."""
+    """Append a line. The file is opened each time, because it may have been rotated."""
     with Path("tokens.log").open("a") as file:
         file.write(json.dumps(event) + "\n")
 

@@ -18,7 +18,7 @@ from strands_token_telemetry import TokenUsageHook
 
 
 class Webhook:
-    """An emitter. When `size` events are waiting, it raises for the next one, and the hook logs that."""
+    """An emitter that raises if `size` events are waiting; the hook then logs the event."""
 
     def __init__(self, url, size=1000):
         self.url, self.size, self.waiting = url, size, collections.deque()
@@ -28,13 +28,13 @@ class Webhook:
 
     def __call__(self, event):
         if len(self.waiting) >= self.size:
-            raise RuntimeError("too many events are waiting to be posted")
+            raise RuntimeError("the queue is full")
         self.waiting.append(json.dumps(event))
         self.ready.release()
 
     def post_all(self):
         while self.ready.acquire():
-            line = self.waiting[0]  # stays there until it is posted, so that `close` can log it
+            line = self.waiting[0]  # removed when posted, so that close() sees it
             try:
                 request = Request(self.url, line.encode(), {"Content-Type": "application/json"})
                 urlopen(request, timeout=5).close()
@@ -42,12 +42,12 @@ class Webhook:
                 logging.getLogger("strands_token_telemetry").exception("not delivered: %s", line)
             self.waiting.popleft()
 
-    def close(self, patience=5):  # at exit
+    def close(self, patience=5):
         deadline = time.monotonic() + patience
         while self.waiting and time.monotonic() < deadline:
             time.sleep(0.01)
         for line in self.waiting.copy():
-            logging.getLogger("strands_token_telemetry").error("not delivered before exit: %s", line)
+            logging.getLogger("strands_token_telemetry").error("not delivered: %s", line)
 
 
 agent = Agent(hooks=[TokenUsageHook(emitter=Webhook("https://metrics.example.com/tokens"))])
