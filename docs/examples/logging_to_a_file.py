@@ -14,4 +14,4 @@ def log_to_file(event):
         file.write(json.dumps(event) + "\n")
 
 
-agent = Agent(hooks=[TokenUsageHook(emitter=log_to_file)])
+file_agent = Agent(hooks=[TokenUsageHook(emitter=log_to_file)])

@@ -23,4 +23,4 @@ def write_to_stderr(event):
 
 
 # By default a Strands agent prints its answer on stdout; callback_handler=None turns that off.
-agent = Agent(hooks=[TokenUsageHook(emitter=write_to_stderr)], callback_handler=None)
+stderr_agent = Agent(hooks=[TokenUsageHook(emitter=write_to_stderr)], callback_handler=None)

@@ -50,4 +50,4 @@ class Webhook:
             logging.getLogger("strands_token_telemetry").error("not delivered: %s", line)
 
 
-agent = Agent(hooks=[TokenUsageHook(emitter=Webhook("https://metrics.example.com/tokens"))])
+webhook_agent = Agent(hooks=[TokenUsageHook(emitter=Webhook("https://metrics.example.com/tokens"))])

@@ -2,24 +2,14 @@
 
 import logging
 
-from strands import tool
 from strands.handlers.callback_handler import PrintingCallbackHandler
 
 from scripted import fails, make_agent, says, uses
 from strands_token_telemetry import TokenUsageHook
 
-
-@tool
-def look() -> str:
-    """Look."""
-    return "seen"
-
-
 hook = TokenUsageHook()
-agent = make_agent(
-    uses("look"), says(), hooks=[hook], tools=[look], callback_handler=PrintingCallbackHandler()
-)
-unlucky = make_agent(uses("look"), fails(), hooks=[hook], tools=[look])
+agent = make_agent(uses("look_up"), says(), hooks=[hook], callback_handler=PrintingCallbackHandler())
+unlucky = make_agent(uses("look_up"), fails(), hooks=[hook])
 
 
 def handler(event, context):
