@@ -19,7 +19,7 @@ from strands import Agent, tool
 from strands.hooks import AfterInvocationEvent
 from strands.telemetry.metrics import EventLoopMetrics
 
-from scripted import STRANDS, call, fails, hangs, make_agent, reentrant, says, since, uses
+from scripted import call, fails, hangs, make_agent, reentrant, says, since, uses
 from strands_token_telemetry import TokenUsageHook
 
 results_have_metrics = since("1.20", "AfterInvocationEvent.result")
@@ -529,7 +529,6 @@ def test_a_copy_of_a_hook_has_its_configuration_and_counts_as_it_does(copied):
     assert [event["inputTokens"] for event in KEPT] == [10, 10, 10]
 
 
-@pytest.mark.skipif(STRANDS < (1, 30), reason="before, Strands' own agents could not be copied")
 def test_the_hook_keeps_no_agent_alive(events):
     hook = TokenUsageHook(emitter=events)
     agent = make_agent(hooks=[hook])

@@ -27,8 +27,8 @@ class CloudWatchAgentSocket:
         line = json.dumps(event) + "\n"
         with socket.create_connection(self.address, timeout=self.timeout) as connection:
             connection.sendall(line.encode())
-            # Sending succeeds even if nobody reads the line. So say that there is no more to come: the
-            # CloudWatch agent then reads to the end and closes the connection, which ends this recv.
+            # Sending succeeds even if nobody reads. But when there is no more to come, the CloudWatch
+            # agent reads to the end and closes the connection, which ends this recv.
             connection.shutdown(socket.SHUT_WR)
             connection.recv(1)
 
