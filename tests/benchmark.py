@@ -1,90 +1,71 @@
-"""What an emission costs, next to the least it could and to other libraries: `python tests/benchmark.py`.
+"""What an emission costs, next to the least it could and to the existing package of this name.
 
-All in one process, in turns, on an unbuffered stdout that is a pipe; each ratio is the median over
-the rounds. Install aws-embedded-metrics and aws-lambda-powertools to see them compared.
+    pip download --no-binary :all: --no-deps strands-token-telemetry==0.1.0
+    tar -xzf strands_token_telemetry-0.1.0.tar.gz
+    python tests/benchmark.py strands_token_telemetry-0.1.0/src
+
+All candidates take turns in one process, on an unbuffered stdout that is a pipe. Each emission has a new
+event, as in Strands. The existing package does less: its values are cumulative, and nothing is checked.
 """
 
 import io
 import json
-import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
+from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 
+from strands.agent.agent_result import AgentResult
 from strands.hooks import AfterInvocationEvent
 
 from scripted import make_agent, says
-from strands_token_telemetry import TokenUsageHook, build_emf_payload
 
-ROUNDS, EMISSIONS, CALLS = 300, 20, 3
-NAMESPACE, VALUES = "MyTeam/Tokens", {"Model": "scripted-1", "Environment": "prod"}
-PROPERTIES = {"session": "8f14e45f-ceea-467f-a8b0-4c7f1f9c1d2e", "tenant": "acme"}
+PACKAGE = "strands_token_telemetry"
+ROUNDS, EMISSIONS, CALLS, IMPORTS = 300, 20, 3, 30
+VALUES = {"Model": "scripted-1", "Environment": "prod"}
 USAGE = {"inputTokens": 1200, "outputTokens": 350, "totalTokens": 1550}
 USAGE |= {"cacheReadInputTokens": 900, "cacheWriteInputTokens": 100}
 SETTINGS = {
-    "namespace": NAMESPACE,
+    "namespace": "MyTeam/Tokens",
     "dimensions": [list(VALUES)],
     "dimension_values": VALUES,
-    "extra_properties": PROPERTIES,
+    "extra_properties": {"session": "8f14e45f-ceea-467f-a8b0-4c7f1f9c1d2e", "tenant": "acme"},
 }
 
 
-def emission():
-    hook, agent = TokenUsageHook(**SETTINGS), make_agent()
-    accumulated, event = agent.event_loop_metrics.accumulated_usage, AfterInvocationEvent(agent=agent)
+def load(*folder):
+    """Import the package, from a folder if one is given, and forget its modules so that two never mix."""
+    sys.path[:0] = folder
+    package = import_module(PACKAGE)
+    del sys.path[: len(folder)]
+    for name in [name for name in sys.modules if name.startswith(PACKAGE)]:
+        del sys.modules[name]
+    return package
+
+
+def emission(package):
+    hook, agent = package.TokenUsageHook(**SETTINGS), make_agent()
+    metrics = agent.event_loop_metrics
+    result = AgentResult("end_turn", {"role": "assistant", "content": []}, metrics, {})
 
     def emit():
         for name, count in USAGE.items():
-            accumulated[name] = accumulated.get(name, 0) + count
-        hook._on_after_invocation(event)
+            metrics.accumulated_usage[name] = metrics.accumulated_usage.get(name, 0) + count
+        hook._on_after_invocation(AfterInvocationEvent(agent=agent, result=result))
 
     return emit
 
 
-def least(encode):
-    event = build_emf_payload(usage=USAGE, **SETTINGS)
+def least(package):
+    event, encode = package.build_emf_payload(usage=USAGE, **SETTINGS), json.JSONEncoder().encode
 
     def emit():
         sys.stdout.write(encode(event) + "\n")
         sys.stdout.flush()
-
-    return emit
-
-
-def embedded_metrics():
-    os.environ["AWS_EMF_ENVIRONMENT"] = "Lambda"
-    from aws_embedded_metrics.logger.metrics_logger_factory import create_metrics_logger
-
-    def emit():
-        logger = create_metrics_logger()
-        logger.set_namespace(NAMESPACE)
-        logger.set_dimensions(VALUES)
-        for name, value in PROPERTIES.items():
-            logger.set_property(name, value)
-        for name, count in USAGE.items():
-            logger.put_metric(name, count, "Count")
-        for _ in logger.flush().__await__():  # without an event loop, which would only cost more
-            pass
-
-    return emit
-
-
-def powertools():
-    from aws_lambda_powertools.metrics import EphemeralMetrics
-
-    metrics = EphemeralMetrics(namespace=NAMESPACE)
-
-    def emit():
-        for name, value in VALUES.items():
-            metrics.add_dimension(name, value)
-        for name, value in PROPERTIES.items():
-            metrics.add_metadata(name, value)
-        for name, count in USAGE.items():
-            metrics.add_metric(name, "Count", count)
-        metrics.flush_metrics()
 
     return emit
 
@@ -99,54 +80,69 @@ def call(*hooks):
     return invoke
 
 
-def microseconds(times, **functions):
-    """Return the times of a call of each function, one for each round; in a round they take turns."""
-    rounds = {name: [] for name in functions}
-    for n in range(ROUNDS):
-        for name in sorted(functions, reverse=n % 2):
+def import_of(folder):
+    code = f"import sys, time; sys.path.insert(0, {str(folder)!r}); start = time.perf_counter_ns(); "
+    code += f"import {PACKAGE}; print(time.perf_counter_ns() - start)"
+
+    def run():
+        # -S: without what site imports, such as the hooks of editable installs.
+        return int(subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, check=True).stdout)
+
+    return run
+
+
+def in_turns(rounds, times, measured, **functions):
+    """Return the microseconds of each function, a number for each round; in a round they take turns."""
+    costs = {name: [] for name in functions}
+    for number in range(rounds):
+        for name in sorted(functions, reverse=number % 2):
             start = time.perf_counter_ns()
-            for _ in range(times):
-                functions[name]()
-            rounds[name].append((time.perf_counter_ns() - start) / times / 1000)
-    return rounds
+            results = [functions[name]() for _ in range(times)]
+            nanoseconds = sum(results) if measured else time.perf_counter_ns() - start
+            costs[name].append(nanoseconds / times / 1000)
+    return costs
 
 
 def ratio(one, other, costs):
+    best = {name: min(costs[name]) for name in (one, other)}
     median = statistics.median(a / b for a, b in zip(costs[one], costs[other], strict=True))
-    return f"{one} / {other}: {median:.2f} (at best {min(costs[one]):.1f} us / {min(costs[other]):.1f} us)"
+    return (
+        f"{one} / {other}: best {best[one] / best[other]:.2f}, median {median:.2f} "
+        f"(at best {best[one]:.1f} us / {best[other]:.1f} us)"
+    )
 
 
-def measure():
-    yield f"Python {platform.python_version()} on {platform.machine()}, Strands {version('strands-agents')}"
-    compact = {"separators": (",", ":")}
-    limits = {
-        "json.dumps + write + flush": least(lambda event: json.dumps(event, **compact)),
-        "JSONEncoder made once + write + flush": least(json.JSONEncoder(**compact).encode),
-    }
-    others = {}
-    for name, make in {"aws-embedded-metrics": embedded_metrics, "aws-lambda-powertools": powertools}.items():
-        try:
-            others[f"{name} {version(name)}"] = make()
-        except ImportError:
-            yield f"{name} is not installed"
-    costs = microseconds(EMISSIONS, emission=emission(), **limits, **others)
-    yield from (ratio("emission", name, costs) for name in limits)
-    yield from (ratio(name, "emission", costs) for name in others)
-    calls = {"call with the hook": call(TokenUsageHook(**SETTINGS)), "call without it": call()}
-    yield ratio(*calls, microseconds(CALLS, **calls))
+def measure(existing):
+    package = load()
+    candidates = {"emission": emission(package), "encode + write + flush": least(package)}
+    imports = {"import": import_of(Path(package.__file__).parents[1])}
+    if existing:
+        candidates["emission of the existing package"] = emission(load(existing))
+        imports["import of the existing package"] = import_of(existing)
+    costs = in_turns(ROUNDS, EMISSIONS, False, **candidates)
+    yield from (ratio("emission", name, costs) for name in candidates if name != "emission")
+    costs = in_turns(IMPORTS, 1, True, **imports)
+    yield from (ratio("import", name, costs) for name in imports if name != "import")
+    calls = {"call with the hook": call(package.TokenUsageHook(**SETTINGS)), "call without it": call()}
+    yield ratio(*calls, in_turns(ROUNDS, CALLS, False, **calls))
 
 
 def main():
+    existing = str(Path(sys.argv[1]).resolve()) if len(sys.argv) > 1 else None
     drain = [sys.executable, "-c", "import os\nwhile os.read(0, 65536): pass"]
     reader, terminal = subprocess.Popen(drain, stdin=subprocess.PIPE, bufsize=0), sys.stdout
     sys.stdout = io.TextIOWrapper(reader.stdin, write_through=True)
     try:
-        lines = list(measure())
+        lines = list(measure(existing))
     finally:
         sys.stdout.close()
         sys.stdout = terminal
         reader.wait()
-    print("\n".join(lines))
+    print(
+        f"Python {platform.python_version()} on {platform.machine()}, Strands {version('strands-agents')}",
+        *lines,
+        sep="\n",
+    )
 
 
 if __name__ == "__main__":

@@ -38,9 +38,10 @@ _MAX_DEPTH = 100
 _MAX_CONTAINERS = 10_000
 _HUGE = 2**1024  # more than any float, and fewer digits than Python refuses to print
 
-_is_namespace = re.compile(r"(?!AWS/|:| *\Z)[A-Za-z0-9 ._/#:-]{1,255}\Z").match
-_is_key = re.compile(r"(?!:| *\Z|_aws\Z)[ -~]{1,250}\Z").match
-_is_metric_name = re.compile(r"(?!:| *\Z|_aws\Z)[ -~]{1,255}\Z").match
+# Not blank, not starting with a colon. They are compiled when needed, so that the import stays quick.
+_NAMESPACE = r"(?!AWS/|:| *\Z)[A-Za-z0-9 ._/#:-]{1,255}"
+_KEY = r"(?!_aws\Z|:| *\Z)[ -~]{1,250}"
+_METRIC_NAME = r"(?!_aws\Z|:| *\Z)[ -~]{1,255}"
 
 _encode = json.JSONEncoder().encode
 
@@ -193,7 +194,7 @@ def metric_value(name: Any, value: Any) -> int | float | None:
     if type(value) is int and name in TOKEN_METRICS and 0 <= value <= _MAX_METRIC_VALUE:
         return value  # as nearly always
     try:
-        if isinstance(value, bool) or not _is_metric_name(name):
+        if isinstance(value, bool) or not re.fullmatch(_METRIC_NAME, name):
             return None
         if not -_MAX_METRIC_VALUE <= value <= _MAX_METRIC_VALUE:  # so is NaN
             return None
@@ -259,7 +260,7 @@ def _exact(value: Any) -> str:
 
 def check_namespace(namespace: object) -> str:
     """Return `namespace` if CloudWatch takes it, or raise an error that says what to write."""
-    if not isinstance(namespace, str) or not _is_namespace(namespace):
+    if not isinstance(namespace, str) or not re.fullmatch(_NAMESPACE, namespace):
         raise (ValueError if isinstance(namespace, str) else TypeError)(
             "namespace must be a str of 1 to 255 letters, digits, spaces and . - _ / # : that is not blank "
             f"and doesn't start with ':' or 'AWS/', got {shown(namespace)}; write, for example, 'My/Tokens'"
@@ -282,7 +283,7 @@ def check_dimensions(dimensions: Any) -> list[list[str]]:
     if not sets:
         raise ValueError("dimensions must have at least one set, got []; write [[]] for no dimensions")
     for key in keys:
-        if not _is_key(key) or key in TOKEN_METRICS:
+        if not re.fullmatch(_KEY, key) or key in TOKEN_METRICS:
             raise ValueError(
                 "dimensions must have names of 1 to 250 printable ASCII characters that are not blank, don't "
                 f"start with ':' and are no token metric or '_aws', got {shown(key)}; write another name"
