@@ -217,7 +217,7 @@ ODD = [
     pytest.param(MuteText("hostile"), "hostile", id="hostile text"),
     pytest.param(["fine", ValueError("an error")], ["fine", "an error"], id="exception"),
     pytest.param(
-        CIRCULAR, {"name": "loop", "self": ["(circular, or nested too deeply)"]}, id="circular reference"
+        CIRCULAR, {"name": "loop", "self": ["(circular, nested too deeply, or too large)"]}, id="circular reference"
     ),
     pytest.param([Mute()], re.compile(r"\[.*Mute object at"), id="object without a text"),
     pytest.param(LazyProxy(), re.compile("LazyProxy object at"), id="lazy proxy out of its context"),

@@ -361,7 +361,7 @@ sys.exit(os.waitpid(child, 0)[1])
         process.stderr.close()
     assert process.returncode == 0
     assert writing == b"True"
-    assert float(seconds) < 1
+    assert float(seconds) < 2  # the fork waits for one second at most
     assert numbers(lines) == sorted([f"parent-{n}" for n in range(400)] + [f"child-{n}" for n in range(3)])
 
 

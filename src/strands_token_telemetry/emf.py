@@ -10,11 +10,12 @@ those of the CloudWatch API:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import reprlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 UNKNOWN = "unknown"
@@ -26,7 +27,7 @@ TOKEN_METRICS = frozenset(
 _MAX_METRICS = 100
 _MAX_METRIC_VALUE = 2**360
 _MAX_KEYS_IN_A_SET = 30
-_MAX_KEYS = 100  # of all sets together, so that the dimensions always fit into an event
+_MAX_KEYS = 100  # of all sets together, so that the dimensions fit into an event
 _MAX_VALUE_LENGTH = 1024
 
 # CloudWatch Logs takes 1 MB an event, but it took 256 KB until 2025, and agents and forwarders still
@@ -35,7 +36,7 @@ _MAX_VALUE_LENGTH = 1024
 _MAX_EVENT_LENGTH = 256 * 1024 - 26
 
 _MAX_DEPTH = 100
-_MAX_CONTAINERS = 10_000
+_MAX_MEMBERS = 100_000  # more do not fit into an event
 _HUGE = 2**1024  # more than any float, and fewer digits than Python refuses to print
 
 # Not blank, not starting with a colon. They are compiled when needed, so that the import stays quick.
@@ -43,7 +44,7 @@ _NAMESPACE = r"(?!AWS/|:| *\Z)[A-Za-z0-9 ._/#:-]{1,255}"
 _KEY = r"(?!_aws\Z|:| *\Z)[ -~]{1,250}"
 _METRIC_NAME = r"(?!_aws\Z|:| *\Z)[ -~]{1,255}"
 
-_encode = json.JSONEncoder().encode
+_encode = json.JSONEncoder().encode  # as emitters do it that do not write compact JSON
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 100
@@ -146,14 +147,14 @@ def compose(
     payload: dict[str, Any] = {"_aws": {"Timestamp": timestamp_ms, "CloudWatchMetrics": [directive]}}
     for keys in dimensions:
         for key in keys:
-            if key in usage:
-                # A counter that Strands did not have when the dimensions were checked. The count
-                # matters more: the key leaves its sets, and sets that are then the same become one.
-                left = ([key for key in keys if key not in usage] for keys in dimensions)
-                directive["Dimensions"] = list({frozenset(keys): keys for keys in left}.values())
-            elif key not in payload:
+            if key not in payload:
                 value = dimension_values.get(key)
                 payload[key] = dimension_text(properties.get(key) if value is None else value)
+    if not usage.keys().isdisjoint(payload):
+        # A counter that Strands did not have when the dimensions were checked. The count matters more:
+        # the name leaves its sets, and sets that are then the same become one.
+        fewer = ([key for key in keys if key not in usage] for keys in dimensions)
+        directive["Dimensions"] = list({frozenset(keys): keys for keys in fewer}.values())
     payload.update(usage)
     needed = len(payload)
     length = 0
@@ -162,7 +163,7 @@ def compose(
             if name not in payload:
                 payload[name] = member = plain(value)
                 length += len(name) + len(repr(member))
-    # At most: JSON writes a character with 12, and a counter or a dimension takes less than 4,096.
+    # At most: JSON writes a character with 12. A counter or a dimension takes less than 4,096 all in all.
     if 12 * length + 4096 * needed > _MAX_EVENT_LENGTH:
         _leave_out(payload, list(payload)[needed:])
     return payload
@@ -193,15 +194,13 @@ def metric_value(name: Any, value: Any) -> int | float | None:
     """
     if type(value) is int and name in TOKEN_METRICS and 0 <= value <= _MAX_METRIC_VALUE:
         return value  # as nearly always
-    try:
-        if isinstance(value, bool) or not re.fullmatch(_METRIC_NAME, name):
-            return None
-        if not -_MAX_METRIC_VALUE <= value <= _MAX_METRIC_VALUE:  # so is NaN
-            return None
-        whole = int(value)
-        return whole if whole == value else float(value)
-    except Exception:  # no number, or a name that is no string
-        return None
+    number: int | float | None = None
+    with contextlib.suppress(Exception):  # no number, or a name that is no string
+        # Text has no order with 0, and NaN has none that is true.
+        if not isinstance(value, bool) and re.fullmatch(_METRIC_NAME, name) and (value >= 0 or value < 0):
+            whole = int(value)
+            number = whole if whole == value else float(value)
+    return number if number is not None and abs(number) <= _MAX_METRIC_VALUE else None
 
 
 def dimension_text(value: Any) -> str:
@@ -220,25 +219,28 @@ def dimension_text(value: Any) -> str:
     return UNKNOWN if not text or text.isspace() else text
 
 
-def plain(value: Any, parents: tuple[int, ...] = (), left: Iterator[int] | None = None) -> Any:
+def plain(value: Any, parents: tuple[int, ...] = (), room: list[int] | None = None) -> Any:
     """Return `value` as plain JSON data that shares nothing with it.
 
     A tuple or a set becomes a list. What JSON does not know becomes text: an object, NaN, a key that
-    is no string. So does what is circular, nested over 100 deep or beyond 10,000 containers.
+    is no string. A note takes the place of what is circular, nested over 100 deep, or too large.
     """
     try:
-        if value is None or isinstance(value, bool) or (type(value) is str and value.isascii()):
+        if value is None or value is True or value is False or (type(value) is str and value.isascii()):
             return value
-        if isinstance(value, (int, float)) and -_HUGE < value < _HUGE:  # neither NaN nor infinite
-            return float(value) if isinstance(value, float) else int(value)
-        if isinstance(value, (dict, list, tuple, set, frozenset)):
-            left = iter(range(_MAX_CONTAINERS)) if left is None else left
-            if id(value) in parents or len(parents) == _MAX_DEPTH or next(left, None) is None:
-                return "(circular, or nested too deeply)"
-            parents = (*parents, id(value))
-            if isinstance(value, dict):
-                return {_text(name): plain(item, parents, left) for name, item in dict(value).items()}
-            return [plain(item, parents, left) for item in list(value)]
+        if isinstance(value, (int, float)):
+            number = float(value) if isinstance(value, float) else int(value)
+            if -_HUGE < number < _HUGE:  # neither NaN nor infinite
+                return number
+        elif isinstance(value, (dict, list, tuple, set, frozenset)):
+            room = [_MAX_MEMBERS] if room is None else room
+            room[0] -= 1 + len(value)
+            if id(value) not in parents and len(parents) < _MAX_DEPTH and room[0] >= 0:
+                parents = (*parents, id(value))
+                if isinstance(value, dict):
+                    return {_text(name): plain(item, parents, room) for name, item in dict(value).items()}
+                return [plain(item, parents, room) for item in list(value)]
+            return "(circular, nested too deeply, or too large)"
     except Exception:  # changed meanwhile by another thread, or odd in its own way
         pass
     return _text(value)
@@ -255,7 +257,7 @@ def _text(value: Any) -> str:
 
 def _exact(value: Any) -> str:
     """Return `str(value)`, and of a `str` of any class, such as an Enum, the text itself."""
-    return str.__str__(value if isinstance(value, str) else str(value))
+    return str.__str__(value if issubclass(type(value), str) else str(value))  # not the class of a proxy
 
 
 def check_namespace(namespace: object) -> str:
@@ -314,8 +316,8 @@ def check_mapping(parameter: str, value: object, example: str = "{'Environment':
 
 
 def check_properties(parameter: str, value: object) -> dict[str, Any]:
-    """Return a copy of `value` as plain data if it can be fields of an event, or raise an error."""
+    """Return a copy of `value`, containers included, if it can be fields of an event, or raise an error."""
     members = check_mapping(parameter, value)
     if "_aws" in members:
         raise ValueError(f"{parameter} may not contain '_aws', which is EMF's own; write another name")
-    return {name: plain(member) for name, member in members.items()}
+    return {name: plain(item) if type(item) in (dict, list, set) else item for name, item in members.items()}

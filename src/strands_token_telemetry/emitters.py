@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import json
 import os
@@ -18,11 +20,22 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circula
 # failed. It is never taken back, so it holds for other threads too.
 _text_may_stand_open = False
 
-# One write is not enough for a pipe, which may take a part of a line. Reentrant, for a signal handler
-# may call an agent too.
 _lock = threading.RLock()
-if hasattr(os, "register_at_fork"):  # no other thread would release it in a forked child
-    os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001 (as in logging)
+
+
+def _release_after_fork() -> None:
+    with contextlib.suppress(RuntimeError):  # the wait was too long, and the lock is another thread's
+        _lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    # A fork waits for the thread that is writing, for a child would find the lock of stdout's buffer
+    # locked for ever. It waits for a second at most, since the reader of stdout may be stuck.
+    os.register_at_fork(
+        before=functools.partial(_lock.acquire, timeout=1),
+        after_in_parent=_release_after_fork,
+        after_in_child=_lock._at_fork_reinit,  # type: ignore[attr-defined]  # noqa: SLF001 (as in logging)
+    )
 
 
 def default_emitter(payload: dict[str, Any]) -> None:
@@ -43,6 +56,8 @@ def default_emitter(payload: dict[str, Any]) -> None:
         {"inputTokens":12}
     """
     line = encode(payload)
+    if _lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 (as in threading)
+        raise RuntimeError("a signal handler has interrupted the line that is being written")
     with _lock:
         text = f"\n{line}\n" if _text_may_stand_open else f"{line}\n"
         try:
@@ -72,8 +87,8 @@ def _write(text: str) -> None:
         stdout.write(text)
         stdout.flush()
         return
-    # Past the buffer: a forked child would print what stands there once more, and without a buffer
-    # Python takes no notice when a pipe takes only a part.
+    # Past the buffer, where a line would stand that a pipe does not take now, or that a forked child
+    # prints once more. Without a buffer, Python takes no notice when a pipe takes only a part.
     stdout.flush()
     raw: Any = getattr(stdout.buffer, "raw", stdout.buffer)
     data = text.encode()

@@ -105,12 +105,15 @@ class TokenUsageHook:
         from strands.hooks import AfterInvocationEvent
 
         hooks = attributes(registry).setdefault("_token_usage_hooks", [])
-        if self not in hooks:
-            hooks.append(self)
+        if any(hook is self for hook in hooks):
+            return
+        hooks.append(self)
+        try:
             # First in line: another callback may raise, or be cancelled while it waits, and Strands then
             # calls no further one.
-            order: dict[str, Any] = {"order": -math.inf} if _strands_has_order() else {}
-            registry.add_callback(AfterInvocationEvent, self._on_after_invocation, **order)
+            registry.add_callback(AfterInvocationEvent, self._on_after_invocation, order=-math.inf)
+        except TypeError:  # before Strands 1.43 there is no order
+            registry.add_callback(AfterInvocationEvent, self._on_after_invocation)
 
     def _on_after_invocation(self, event: AfterInvocationEvent) -> None:
         usage: dict[str, int | float] = {}
@@ -119,9 +122,9 @@ class TokenUsageHook:
             usage = spent(_get(agent, "event_loop_metrics"), event)
             if not any(usage.values()):
                 result = _get(event, "result")
-                # An event made by hand may have a result alone. Before Strands 1.43 another hook may have
-                # replaced the agent's metrics already; the result still has those of the call.
-                if not (usage and _strands_has_order()):
+                # An event made by hand may have a result alone. Before Strands 1.43, which brought HookOrder,
+                # another hook may have replaced the agent's metrics; the result still has those of the call.
+                if not (usage and hasattr(sys.modules.get("strands.hooks"), "HookOrder")):
                     usage = spent(_get(result, "metrics"), event) or usage
                 if result is None and not any(usage.values()):
                     return
@@ -157,11 +160,6 @@ class TokenUsageHook:
             # Composed anew: the emitter may have changed the one it was given.
             event_as_json = encode(emf.compose(*description))
             _log(logging.ERROR, "emitter failed; this event was not delivered: %s", event_as_json)
-
-
-def _strands_has_order() -> bool:
-    """Say whether this Strands lets the hook run before all others: since 1.43."""
-    return hasattr(sys.modules.get("strands.hooks"), "HookOrder")
 
 
 def _resolve(
@@ -238,6 +236,6 @@ def _check_callable(parameter: str, function: _Function) -> _Function:
 def _log(level: int, message: str, *args: object) -> None:
     """Log, with the traceback if there is one; a logging handler that raises is not let into the agent."""
     with contextlib.suppress(Exception):
-        # Looked up now: logging.config disables the loggers that it finds.
         logger = logging.getLogger("strands_token_telemetry")
+        logger.disabled = False  # logging.config disables the loggers that it finds; this one may hold counts
         logger.log(level, message, *args, exc_info=level == logging.ERROR)

@@ -1,4 +1,4 @@
-"""What was spent since the event before. The only state of the package."""
+"""What was spent since the event before. The state of the counting, which lives in what it describes."""
 
 from __future__ import annotations
 
