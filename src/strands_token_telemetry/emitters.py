@@ -20,6 +20,7 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circula
 # failed. It is never taken back, so it holds for other threads too.
 _text_may_stand_open = False
 
+# One line at a time. It is reentrant because such a lock knows whether this thread holds it.
 _lock = threading.RLock()
 
 

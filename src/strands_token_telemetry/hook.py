@@ -32,8 +32,9 @@ class TokenUsageHook:
 
     One hook may serve many agents in many threads. The events for an agent always sum to its
     `event_loop_metrics.accumulated_usage`: each carries what was added since the one before, so that
-    a reused agent, a failed call or a resumed one is counted once. After construction nothing raises
-    into the agent; what goes wrong is logged by the logger `strands_token_telemetry`.
+    a reused agent, a failed call or a resumed one is counted once. On Strands 1.43 and later it runs
+    before all other after-invocation hooks, so resolvers do not see what those write. After
+    construction no error reaches the agent; the logger `strands_token_telemetry` logs it.
 
     Args:
         namespace: CloudWatch namespace: 1 to 255 letters, digits, spaces and `. - _ / # :`. It does
