@@ -4,158 +4,85 @@ import asyncio
 import copy
 import decimal
 import gc
-import json
+import itertools
 import pickle
 import threading
-import warnings
 import weakref
+from collections import Counter, UserDict
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
-from pydantic import BaseModel
 from strands import Agent, tool
 from strands.hooks import AfterInvocationEvent
 from strands.telemetry.metrics import EventLoopMetrics
 
-from scripted import call, fails, hangs, make_agent, reentrant, says, since, uses
+from scripted import call, fails, make_agent, reentrant, says, since, uses
 from strands_token_telemetry import TokenUsageHook
 
 results_have_metrics = since("1.20", "AfterInvocationEvent.result")
+first_in_line = since("1.43", "the order of callbacks")
 
 
-class Answer(BaseModel):
-    text: str = ""
+@pytest.fixture
+def hook(events):
+    return TokenUsageHook(emitter=events)
 
 
 def recorded(*agents):
     """Return what the metrics of agents hold: the truth."""
-    total = {}
-    for agent in agents:
-        for name, count in agent.event_loop_metrics.accumulated_usage.items():
-            total[name] = total.get(name, 0) + count
-    return {name: count for name, count in total.items() if count}
+    return sum((Counter(agent.event_loop_metrics.accumulated_usage) for agent in agents), Counter())
 
 
 def reported(*agents):
-    """Return what the models of agents have said they used."""
-    return sum((agent.model.reported for agent in agents), start=type(agents[0].model.reported)())
+    """Return what the models of agents have said they used; the metrics forget it where they are replaced."""
+    return sum((agent.model.reported for agent in agents), Counter())
 
 
 @pytest.mark.parametrize(
-    ("turns", "calls", "expected"),
+    ("turns", "expected"),
     [
-        pytest.param([says(tokens=(10, 5)), says(tokens=(30, 7))], 2, [10, 30], id="a reused agent"),
+        pytest.param([says(tokens=(10, 5)), says(tokens=(30, 7))], [10, 30], id="a reused agent"),
+        pytest.param([uses("look_up", tokens=(20, 3)), says(tokens=(40, 5))], [60], id="a call with a tool"),
+        pytest.param([fails()], [], id="a call that fails and spent nothing"),
+        pytest.param([uses("look_up"), fails(), says(tokens=(7, 1))], [20, 7], id="a call that fails"),
+        pytest.param([says(tokens=(0, 0))], [0], id="a call that spends nothing", marks=results_have_metrics),
         pytest.param(
-            [uses("look_up", tokens=(20, 3)), says(tokens=(40, 5))], 1, [60], id="a call with a tool"
-        ),
-        pytest.param([fails()], 1, [], id="a call that fails and spent nothing"),
-        pytest.param(
-            [uses("look_up", tokens=(20, 3)), fails(), says(tokens=(7, 1))],
-            2,
-            [20, 7],
-            id="a call that fails",
-        ),
-        pytest.param(
-            [says(tokens=(0, 0))], 1, [0], id="a call that spends nothing", marks=results_have_metrics
+            [says(), says(cacheReadInputTokens=100, cacheWriteInputTokens=40), says(cacheReadInputTokens=7)],
+            [10, 10, 10],
+            id="cached tokens that appear later",
+            marks=since("1.5", "the counting of cached tokens"),
         ),
     ],
 )
-def test_each_call_emits_what_it_spent(events, turns, calls, expected):
-    agent = make_agent(*turns, hooks=[TokenUsageHook(emitter=events)])
-    for _ in range(calls):
-        call(agent)
+def test_each_call_emits_what_it_spent(events, hook, turns, expected):
+    agent = make_agent(*turns, hooks=[hook])
+    for turn in turns:
+        if not turn.tools:  # after these the same call goes on
+            call(agent)
     assert events.inputs == expected
     assert events.total() == reported(agent)
 
 
-@since("1.5", "the counting of cached tokens")
-def test_cache_counters_that_appear_later_are_counted_from_zero(events):
-    cached = [says(cacheReadInputTokens=100, cacheWriteInputTokens=40), says(cacheReadInputTokens=7)]
-    agent = make_agent(says(), *cached, hooks=[TokenUsageHook(emitter=events)])
-    for _ in range(3):
-        agent("hello")
-    assert [event.get("cacheReadInputTokens") for event in events] == [None, 100, 7]
-    assert events.total() == reported(agent)
-
-
-def test_a_cancelled_task_emits_what_it_spent(events):
-    async def cancel_while_the_model_thinks():
-        task = asyncio.create_task(agent.invoke_async("look it up"))
-        await agent.model.hanging.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    agent = make_agent(uses("look_up", tokens=(20, 3)), hangs(), hooks=[TokenUsageHook(emitter=events)])
-    asyncio.run(cancel_while_the_model_thinks())
-    assert events.inputs == [20]
-
-
 @pytest.mark.skipif(not hasattr(Agent, "cancel"), reason="Agent.cancel came with a later Strands")
-def test_agent_cancel_emits_what_was_spent(events):
+def test_agent_cancel_emits_what_was_spent(events, hook):
     @tool
     def stop() -> str:
         """Stop the agent."""
         agent.cancel()
         return "stopped"
 
-    turns = uses("stop", tokens=(20, 3)), says(tokens=(40, 5))
-    agent = make_agent(*turns, tools=[stop], hooks=[TokenUsageHook(emitter=events)])
+    agent = make_agent(uses("stop", tokens=(20, 3)), says(tokens=(40, 5)), tools=[stop], hooks=[hook])
     assert agent("stop").stop_reason == "cancelled"
     agent("go on")
     assert events.inputs == [20, 40]
 
 
-@since("1.30", "AfterInvocationEvent.resume")
-def test_each_pass_of_a_resumed_call_emits_its_own_tokens(events):
-    def resume_twice(event: AfterInvocationEvent) -> None:
-        if passes:
-            event.resume = passes.pop()
-
-    passes, turns = ["go on", "and on"], [says(tokens=(n, n)) for n in (1, 2, 4)]
-    agent = make_agent(*turns, hooks=[TokenUsageHook(emitter=events)])
-    agent.hooks.add_callback(AfterInvocationEvent, resume_twice)
-    agent("go")
-    assert events.inputs == [1, 2, 4]
-
-
-def test_legacy_structured_output_between_calls_counts_nothing_twice(events):
-    agent = make_agent(hooks=[TokenUsageHook(emitter=events)])
-    agent("one")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        agent.structured_output(Answer, "as JSON")
-    agent("two")
-    assert events.inputs == [10, 10]
-
-
-def test_an_abandoned_stream_emits_what_it_spent(events):
-    async def stop_reading_at_the_second_reply():
-        stream = agent.stream_async("look it up")
-        async for event in stream:
-            if event.get("data") == "Never read.":
-                break
-        await stream.aclose()
-
-    turns = uses("look_up", tokens=(20, 3)), says("Never read.", tokens=(40, 5)), says(tokens=(7, 1))
-    agent = make_agent(*turns, hooks=[TokenUsageHook(emitter=events)])
-    asyncio.run(stop_reading_at_the_second_reply())
-    agent("again")
-    # The second reply was abandoned before its usage came, so Strands never knew it.
-    assert events.inputs == [20, 7]
-    assert events.total() == recorded(agent)
-
-
-def test_a_stream_that_the_garbage_collector_ends_emits_no_history(events):
-    class Chat:
-        def __init__(self):
-            self.agent = make_agent(hooks=[hook])
-            self.itself = self
-
+def test_a_stream_that_the_garbage_collector_ends_emits_no_history(events, hook):
     async def abandon_the_second_stream():
-        chat = Chat()
+        chat = SimpleNamespace(agent=make_agent(hooks=[hook]))
+        chat.itself = chat
         await chat.agent.invoke_async("one")
         chat.stream = chat.agent.stream_async("two")
         await chat.stream.__anext__()
@@ -163,107 +90,88 @@ def test_a_stream_that_the_garbage_collector_ends_emits_no_history(events):
         gc.collect()
         await asyncio.sleep(0.01)  # the loop ends the stream
 
-    hook = TokenUsageHook(emitter=events)
     asyncio.run(abandon_the_second_stream())
     assert events.inputs == [10]
 
 
-def test_a_call_that_ends_while_another_one_is_counted_is_counted_once(events):
-    class Counters(dict):
+def test_a_call_that_ends_while_another_one_is_counted_is_counted_once(events, hook):
+    class Counters(UserDict):
         def keys(self):  # where the garbage collector or a signal handler may end another call
             if not again:
                 again.append(True)
                 hook._on_after_invocation(AfterInvocationEvent(agent=agent))
             return super().keys()
 
-        def __iter__(self):
-            return iter(self.keys())
-
-    again, hook = [], TokenUsageHook(emitter=events)
-    agent = make_agent()
+    again, agent = [], make_agent()
     agent.event_loop_metrics.accumulated_usage = Counters(inputTokens=10)
     hook._on_after_invocation(AfterInvocationEvent(agent=agent))
     assert again
     assert events.inputs == [10]
 
 
-def test_one_hook_serves_many_agents_in_threads(events):
-    hook = TokenUsageHook(emitter=events)
-    agents = [make_agent(says(tokens=(n, 1)), hooks=[hook]) for n in range(1, 17)]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda agent: [agent("hello") for _ in range(5)], agents))
-    assert len(events) == 80
-    assert events.total() == reported(*agents)
-
-
-def test_one_hook_serves_many_agents_in_one_event_loop(events):
-    async def call_all():
-        await asyncio.gather(*(agent.invoke_async("hello") for agent in agents))
-        await asyncio.gather(*(agent.invoke_async("hello") for agent in agents))
-
-    hook = TokenUsageHook(emitter=events)
-    agents = [make_agent(says(tokens=(n, 1)), hooks=[hook]) for n in range(1, 17)]
-    asyncio.run(call_all())
-    assert len(events) == 32
-    assert events.total() == reported(*agents)
-
-
-def test_one_agent_called_concurrently(events):
-    async def call_ten_times():
-        await asyncio.gather(*(agent.invoke_async("hello") for _ in range(10)))
-
-    agent = make_agent(hooks=[TokenUsageHook(emitter=events)], **reentrant())
-    asyncio.run(call_ten_times())
-    assert events.total() == reported(agent)
-
-
-def test_one_agent_called_from_many_threads(events):
-    def call_at_once(_):
+def in_threads(agents):
+    def call_at_once(agent):
         barrier.wait()
         agent("hello")
 
-    barrier = threading.Barrier(8)
-    agent = make_agent(hooks=[TokenUsageHook(emitter=events)], **reentrant())
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(call_at_once, range(8)))
-    assert events.total() == recorded(agent)
+    barrier = threading.Barrier(len(agents))
+    with ThreadPoolExecutor(len(agents)) as pool:
+        list(pool.map(call_at_once, agents))
+
+
+def in_one_event_loop(agents):
+    async def call_at_once():
+        await asyncio.gather(*(agent.invoke_async("hello") for agent in agents))
+
+    asyncio.run(call_at_once())
+
+
+@pytest.mark.parametrize("call_at_once", [in_threads, in_one_event_loop])
+@pytest.mark.parametrize("many", [True, False], ids=["many agents", "one agent"])
+def test_calls_at_the_same_time_are_each_counted_once(events, hook, many, call_at_once):
+    if many:
+        agents = [make_agent(says(tokens=(n, 1)), hooks=[hook]) for n in range(1, 9)]
+    else:
+        agents = [make_agent(hooks=[hook], **reentrant())] * 8
+    call_at_once(agents)
+    call_at_once(agents)
+    assert events.total() == recorded(*set(agents))
+    assert not many or len(events) == 16
 
 
 # What a user may do to the metrics between two calls.
 
 
-def replace_metrics(agent):
+def new_metrics(agent):
     agent.event_loop_metrics = EventLoopMetrics()
 
 
-def replace_counters(agent):
-    agent.event_loop_metrics.accumulated_usage = {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0}
+def new_counters(agent):
+    agent.event_loop_metrics.accumulated_usage = EventLoopMetrics().accumulated_usage
 
 
-def zero_counters(agent):
+def zeroed_counters(agent):
     agent.event_loop_metrics.accumulated_usage.update(inputTokens=0, outputTokens=0, totalTokens=0)
 
 
-@pytest.mark.parametrize("reset", [replace_metrics, replace_counters, zero_counters])
 @pytest.mark.parametrize(
-    "tokens", [(3, 1), (3, 100)], ids=["less than before", "one counter more than before"]
+    ("reset", "tokens"),
+    [
+        pytest.param(new_metrics, (30, 90), id="new metrics, more spent than before"),
+        pytest.param(new_counters, (30, 90), id="new counters, more spent than before"),
+        pytest.param(new_counters, (3, 100), id="new counters, more of one spent than before"),
+        pytest.param(zeroed_counters, (3, 1), id="zeroed counters, less spent than before"),
+        pytest.param(zeroed_counters, (3, 100), id="zeroed counters, more of one spent than before"),
+    ],
 )
-def test_metrics_that_are_reset_start_at_zero(events, reset, tokens):
-    agent = make_agent(says(tokens=(10, 50)), says(tokens=tokens), hooks=[TokenUsageHook(emitter=events)])
+def test_metrics_that_are_reset_start_at_zero(events, hook, reset, tokens):
+    agent = make_agent(says(tokens=(10, 50)), says(tokens=tokens), hooks=[hook])
     agent("one")
     reset(agent)
     agent("two")
     agent("three")
+    assert events.inputs == [10, tokens[0], tokens[0]]
     assert events.total() == reported(agent)
-
-
-@pytest.mark.parametrize("reset", [replace_metrics, replace_counters])
-def test_replaced_metrics_start_at_zero_even_if_more_is_spent_than_before(events, reset):
-    agent = make_agent(says(tokens=(10, 5)), says(tokens=(30, 9)), hooks=[TokenUsageHook(emitter=events)])
-    agent("one")
-    reset(agent)
-    agent("two")
-    assert events.inputs == [10, 30]
 
 
 def pickled(value):
@@ -271,105 +179,75 @@ def pickled(value):
 
 
 @pytest.mark.parametrize(
-    "copied", [lambda metrics: metrics, copy.deepcopy, pickled], ids=["put back", "deep", "pickle"]
+    "share", [lambda metrics: metrics, copy.deepcopy, pickled], ids=["shared", "a deep copy", "a pickle"]
 )
-def test_metrics_that_are_kept_or_copied_bring_along_what_was_reported(events, copied):
-    hook = TokenUsageHook(emitter=events)
-    agent = make_agent(hooks=[hook])
+def test_metrics_that_are_shared_or_copied_bring_along_what_was_reported(events, hook, share):
+    agent, other = make_agent(hooks=[hook]), make_agent(hooks=[hook])
     agent("one")
-    saved = copied(agent.event_loop_metrics)
-    agent.event_loop_metrics = EventLoopMetrics()
-    agent("two")
-    restored = make_agent(hooks=[hook])
-    restored.event_loop_metrics = saved
-    restored("three")
+    other.event_loop_metrics = share(agent.event_loop_metrics)
+    other("two")
+    agent("three")
     assert events.inputs == [10, 10, 10]
-    assert recorded(restored)["inputTokens"] == 20
-
-
-def test_metrics_shared_by_two_agents_are_counted_once(events):
-    hook = TokenUsageHook(emitter=events)
-    one, two = make_agent(hooks=[hook]), make_agent(hooks=[hook])
-    two.event_loop_metrics = one.event_loop_metrics
-    one("hello")
-    two("hello")
-    one("hello")
-    assert events.total() == reported(one, two)
+    assert recorded(other)["inputTokens"] >= 20
 
 
 # What another hook, a plugin or a middleware may do at the end of a call.
 
 
-def other_hook(replacement):
-    """Return a callback that replaces the metrics; before Strands 1.43 it runs before the hook."""
+def let_another_hook_replace_the_metrics(agent, make_metrics):
+    """Replace the metrics at the end of each call; before Strands 1.43 this comes before our hook."""
 
     def replace(event: AfterInvocationEvent) -> None:
-        event.agent.event_loop_metrics = replacement(event.agent.event_loop_metrics)
+        agent.event_loop_metrics = make_metrics()
 
-    return replace
+    agent.hooks.add_callback(AfterInvocationEvent, replace)
 
 
 @results_have_metrics
-@pytest.mark.parametrize("before", [0, 1], ids=["from the start", "on a used agent"])
-def test_metrics_that_another_hook_replaces_at_the_end_of_each_call_are_counted_by_each_hook(events, before):
+@pytest.mark.parametrize("in_turn", [False, True], ids=["by new ones", "by two in turn"])
+@pytest.mark.parametrize("used", [False, True], ids=["from the start", "on a used agent"])
+def test_metrics_that_another_hook_replaces_after_each_call_are_counted_by_each_hook(
+    events, hook, in_turn, used
+):
     others = type(events)()
-    agent = make_agent(hooks=[TokenUsageHook(emitter=events), TokenUsageHook(emitter=others)])
-    for _ in range(before):
+    agent = make_agent(hooks=[hook, TokenUsageHook(emitter=others)])
+    if used:
         agent("before there is such a hook")
-    agent.hooks.add_callback(AfterInvocationEvent, other_hook(lambda metrics: EventLoopMetrics()))
-    agent("one")
-    agent("two")
+    two = itertools.cycle([EventLoopMetrics(), agent.event_loop_metrics])
+    let_another_hook_replace_the_metrics(agent, two.__next__ if in_turn else EventLoopMetrics)
+    for _ in range(4):
+        agent("hello")
     assert events.total() == others.total() == reported(agent)
 
 
 @results_have_metrics
-def test_two_metrics_objects_that_another_hook_swaps_are_both_remembered(events):
-    def swap(metrics):
-        kept.append(metrics)
-        return kept.pop(0)
-
-    kept = [EventLoopMetrics()]
-    agent = make_agent(hooks=[TokenUsageHook(emitter=events)])
-    agent.hooks.add_callback(AfterInvocationEvent, other_hook(swap))
-    for _ in range(4):
-        agent("hello")
-    assert events.total() == reported(agent)
-
-
-@results_have_metrics
-def test_concurrent_calls_whose_metrics_another_hook_replaces_are_counted_once(events):
-    def fresh(_):
+def test_calls_at_the_same_time_whose_metrics_another_hook_replaces_are_counted_once(events, hook):
+    def fresh():
         metrics = EventLoopMetrics()
         if hasattr(EventLoopMetrics, "reset_usage_metrics"):
             metrics.reset_usage_metrics()  # the other calls go on with it
         return metrics
 
-    async def call_three_times():
-        await asyncio.gather(*(agent.invoke_async("hello") for _ in range(3)))
-
-    agent = make_agent(hooks=[TokenUsageHook(emitter=events)], **reentrant())
-    agent.hooks.add_callback(AfterInvocationEvent, other_hook(fresh))
-    asyncio.run(call_three_times())
+    agent = make_agent(hooks=[hook], **reentrant())
+    let_another_hook_replace_the_metrics(agent, fresh)
+    in_one_event_loop([agent] * 3)
     assert events.total() == reported(agent)
 
 
-first_in_line = since("1.43", "the order of callbacks")
-
-
 @first_in_line
-def test_another_callback_that_raises_costs_no_event(events):
+def test_another_callback_that_raises_costs_no_event(events, hook):
     def fail(event: AfterInvocationEvent) -> None:
         raise OSError("out of order")
 
-    agent = make_agent(hooks=[TokenUsageHook(emitter=events)])
+    agent = make_agent(hooks=[hook])
     agent.hooks.add_callback(AfterInvocationEvent, fail)
     agent.hooks.add_callback(AfterInvocationEvent, fail, order=-1_000_000)
     with pytest.raises(OSError, match="out of order"):
         agent("hello")
-    assert events.total() == recorded(agent)
+    assert events.inputs == [10]
 
 
-def test_a_call_that_is_cut_while_a_plugin_waits_for_its_tasks_costs_no_event(events):
+def test_a_call_that_is_cut_while_a_plugin_waits_for_its_tasks_costs_no_event(events, hook):
     pytest.importorskip("strands.background_tasks", reason="background tasks came with a later Strands")
 
     @tool
@@ -383,8 +261,7 @@ def test_a_call_that_is_cut_while_a_plugin_waits_for_its_tasks_costs_no_event(ev
             await asyncio.wait_for(agent.invoke_async("go"), 0.5)
 
     turns = uses("slow", tokens=(100, 10)), says(tokens=(20, 2))
-    hooks = [TokenUsageHook(emitter=events)]
-    agent = make_agent(*turns, tools=[slow], background_tasks={"always": ["slow"]}, hooks=hooks)
+    agent = make_agent(*turns, tools=[slow], background_tasks={"always": ["slow"]}, hooks=[hook])
     asyncio.run(call_in_a_hurry())
     assert events.total() == recorded(agent)
     assert events.total()["totalTokens"] == 132
@@ -414,10 +291,8 @@ def test_a_middleware_that_returns_a_result_with_other_metrics_costs_no_token(ev
 
 
 @first_in_line
-def test_a_result_of_another_agent_is_not_counted_where_nothing_was_spent(events):
-    agent, other = make_agent(), make_agent()
-    result = other("hello")
-    TokenUsageHook(emitter=events)._on_after_invocation(AfterInvocationEvent(agent=agent, result=result))
+def test_a_result_of_another_agent_is_not_counted_where_nothing_was_spent(events, hook):
+    hook._on_after_invocation(AfterInvocationEvent(agent=make_agent(), result=make_agent()("hello")))
     assert events.inputs == [0]
 
 
@@ -429,8 +304,8 @@ def numpy_integer(number):
 
 
 @pytest.mark.parametrize("kind", [float, decimal.Decimal, numpy_integer])
-def test_a_counter_of_another_number_type_is_a_number(events, kind):
-    agent = make_agent(hooks=[TokenUsageHook(emitter=events)])
+def test_a_counter_of_another_number_type_is_a_number(events, hook, kind):
+    agent = make_agent(hooks=[hook])
     usage = agent.event_loop_metrics.accumulated_usage
     usage.update({name: kind(count) for name, count in usage.items()})
     agent("one")
@@ -442,8 +317,8 @@ def test_a_counter_of_another_number_type_is_a_number(events, kind):
 @pytest.mark.parametrize(
     "bad", [float("inf"), float("nan"), -3, "12", None, True, 2**361, decimal.Decimal("NaN")], ids=str
 )
-def test_a_counter_that_is_no_number_for_once_costs_nothing_else_and_nothing_twice(events, bad):
-    hook, agent = TokenUsageHook(emitter=events), make_agent()
+def test_a_counter_that_is_no_number_for_once_costs_nothing_else_and_nothing_twice(events, hook, bad):
+    agent = make_agent()
     for number in range(4):
         agent("hello")
         usage = agent.event_loop_metrics.accumulated_usage
@@ -456,58 +331,45 @@ def test_a_counter_that_is_no_number_for_once_costs_nothing_else_and_nothing_twi
     assert events.total() == recorded(agent)
 
 
+NO_COUNTERS = {"model": "x", "flag": True, "ratio": float("nan"), 7: 7, "_aws": 1}
+
+
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
-        ({"inputTokens": 3, "reasoningTokens": 2, "audioSeconds": 0.5},) * 2,
-        (
-            {"inputTokens": 3, "model": "x", "flag": True, "ratio": float("nan"), 7: 7, "_aws": 1},
-            {"inputTokens": 3},
-        ),
-        ({"inputTokens": 0}, {}),
+        pytest.param(*[{"reasoningTokens": 2, "seconds": 0.5}] * 2, id="counters that Strands may add"),
+        pytest.param({"inputTokens": 3, **NO_COUNTERS}, {"inputTokens": 3}, id="what is no counter"),
+        pytest.param({"inputTokens": 0}, {}, id="nothing spent"),
     ],
-    ids=["counters that Strands may add", "what is no counter", "nothing spent"],
 )
-def test_each_counter_by_a_name_that_cloudwatch_takes_is_a_metric(events, usage, expected):
+def test_each_counter_by_a_name_that_cloudwatch_takes_is_a_metric(events, hook, usage, expected):
     agent = make_agent()
     agent.event_loop_metrics.accumulated_usage = usage
-    TokenUsageHook(emitter=events)._on_after_invocation(AfterInvocationEvent(agent=agent))
+    hook._on_after_invocation(AfterInvocationEvent(agent=agent))
     assert events.total() == expected
 
 
 # Which hooks count.
 
 
-def test_a_hook_listed_twice_emits_once(events):
-    hook = TokenUsageHook(emitter=events)
-    agent = make_agent(hooks=[hook, hook])
-    agent("hello")
-    assert events.inputs == [10]
-
-
-def test_two_hooks_each_count_everything(events):
-    others = type(events)()
-    other = TokenUsageHook(emitter=others, namespace="Other/Team")
-    agent = make_agent(hooks=[TokenUsageHook(emitter=events), other])
+@pytest.mark.parametrize(
+    ("listed", "added", "expected"),
+    [
+        pytest.param(["mine", "mine"], [], {"mine": [10, 10]}, id="one listed twice"),
+        pytest.param(["mine", "other"], [], {"mine": [10, 10], "other": [10, 10]}, id="two"),
+        pytest.param([], ["mine"], {"mine": [20]}, id="one added to a used agent"),
+        pytest.param(["other"], ["mine"], {"mine": [10], "other": [10, 10]}, id="a second one added later"),
+    ],
+)
+def test_each_hook_of_an_agent_counts_on_from_what_was_reported(events, listed, added, expected):
+    emitted = {"mine": events, "other": type(events)()}
+    hooks = {name: TokenUsageHook(emitter=emitter) for name, emitter in emitted.items()}
+    agent = make_agent(hooks=[hooks[name] for name in listed])
     agent("one")
+    for name in added:
+        agent.hooks.add_hook(hooks[name])
     agent("two")
-    assert events.total() == others.total() == reported(agent)
-
-
-def test_a_hook_added_to_a_used_agent_first_emits_what_was_spent_before(events):
-    agent = make_agent()
-    agent("before")
-    agent.hooks.add_hook(TokenUsageHook(emitter=events))
-    agent("after")
-    assert events.inputs == [20]
-
-
-def test_a_second_hook_starts_where_the_reports_of_the_agent_stand(events):
-    agent = make_agent(hooks=[TokenUsageHook(emitter=lambda event: None)])
-    agent("before")
-    agent.hooks.add_hook(TokenUsageHook(emitter=events))
-    agent("after")
-    assert events.inputs == [10]
+    assert {name: emitter.inputs for name, emitter in emitted.items() if emitter} == expected
 
 
 KEPT = []
@@ -529,8 +391,7 @@ def test_a_copy_of_a_hook_has_its_configuration_and_counts_as_it_does(copied):
     assert [event["inputTokens"] for event in KEPT] == [10, 10, 10]
 
 
-def test_the_hook_keeps_no_agent_alive(events):
-    hook = TokenUsageHook(emitter=events)
+def test_the_hook_keeps_no_agent_alive(hook):
     agent = make_agent(hooks=[hook])
     agent("hello")
     gone = weakref.ref(agent)
@@ -539,73 +400,53 @@ def test_the_hook_keeps_no_agent_alive(events):
     assert gone() is None
 
 
-def test_tokens_of_an_event_whose_emitter_failed_are_in_the_log_and_not_in_the_next_event(events, caplog):
-    def fail_once(payload):
-        if not caplog.records:
-            payload.clear()
-            raise ConnectionError("no route")
-        events(payload)
-
-    agent = make_agent(says(tokens=(10, 5)), says(tokens=(30, 7)), hooks=[TokenUsageHook(emitter=fail_once)])
-    agent("one")
-    agent("two")
-    assert events.inputs == [30]
-    (record,) = caplog.records
-    assert (record.name, record.levelname) == ("strands_token_telemetry", "ERROR")
-    assert record.exc_info[0] is ConnectionError
-    events(json.loads(record.getMessage().partition(": ")[2]))
-    assert events.total() == reported(agent)
-
-
 # Events made by hand, as unit tests make them.
 
-USAGE = {"inputTokens": 100, "outputTokens": 50, "totalTokens": 150}
+
+def by_hand(usage, **agent):
+    return SimpleNamespace(result=SimpleNamespace(metrics=SimpleNamespace(accumulated_usage=usage)), **agent)
 
 
-def mock_event(usage):
-    event = MagicMock()
-    event.result.metrics.accumulated_usage = usage
-    return event
-
-
-def namespace_event(usage, **agent):
-    result = SimpleNamespace(metrics=SimpleNamespace(accumulated_usage=usage))
-    return SimpleNamespace(result=result, **agent)
-
-
-def agent_event(usage):
-    return SimpleNamespace(agent=SimpleNamespace(event_loop_metrics=SimpleNamespace(accumulated_usage=usage)))
+def agent_with(usage):
+    return SimpleNamespace(event_loop_metrics=SimpleNamespace(accumulated_usage=usage))
 
 
 @pytest.mark.parametrize(
     "make_event",
     [
-        mock_event,
-        agent_event,
-        namespace_event,
-        lambda usage: namespace_event(usage, agent=None),
-        lambda usage: namespace_event(usage, agent=SimpleNamespace(name="x")),
-        lambda usage: namespace_event(usage, agent=MagicMock()),
-        lambda usage: namespace_event(usage, **vars(agent_event(usage))),
+        pytest.param(lambda usage: MagicMock(**{"result.metrics.accumulated_usage": usage}), id="a mock"),
+        pytest.param(lambda usage: SimpleNamespace(agent=agent_with(usage)), id="an agent alone"),
+        pytest.param(lambda usage: by_hand(usage), id="a result alone"),
+        pytest.param(lambda usage: by_hand(usage, agent=None), id="None for the agent"),
+        pytest.param(lambda usage: by_hand(usage, agent=SimpleNamespace()), id="an agent without metrics"),
+        pytest.param(lambda usage: by_hand(usage, agent=agent_with({})), id="an agent without counters"),
+        pytest.param(lambda usage: by_hand(usage, agent=MagicMock()), id="a mock agent"),
+        pytest.param(lambda usage: by_hand(usage, agent=agent_with(usage)), id="an agent and a result"),
     ],
-    ids=["mock", "agent alone", "no agent", "None", "namespace", "mock agent", "both"],
 )
-def test_an_event_made_by_hand_gives_its_usage_as_it_stands_each_time(events, make_event):
-    hook = TokenUsageHook(emitter=events)
-    event = make_event(USAGE)
+def test_an_event_made_by_hand_gives_its_usage_as_it_stands_each_time(events, hook, make_event):
+    event = make_event({"inputTokens": 100, "outputTokens": 50, "totalTokens": 150})
     hook._on_after_invocation(event)
     hook._on_after_invocation(event)
     hook._on_after_invocation(make_event({"inputTokens": 7}))
     assert events.inputs == [100, 100, 7]
 
 
-def broken_metrics():
-    class Metrics:
-        @property
-        def accumulated_usage(self):
-            raise NotImplementedError
+class Slotted:
+    __slots__ = ("accumulated_usage",)
 
-    return SimpleNamespace(result=SimpleNamespace(metrics=Metrics()), agent=None)
+
+def test_metrics_that_can_keep_nothing_count_as_they_stand(events, hook):
+    metrics = Slotted()
+    metrics.accumulated_usage = {"inputTokens": 100}
+    for _ in range(2):
+        hook._on_after_invocation(SimpleNamespace(result=SimpleNamespace(metrics=metrics)))
+    assert events.inputs == [100, 100]
+
+
+class Broken:
+    def __getattr__(self, name):  # as event_loop_metrics of a bidirectional agent does
+        raise NotImplementedError
 
 
 @pytest.mark.parametrize(
@@ -617,27 +458,11 @@ def broken_metrics():
         MagicMock(),
         SimpleNamespace(result=None),
         SimpleNamespace(result=SimpleNamespace()),
-        namespace_event(None),
-        namespace_event({}),
-        namespace_event("text"),
-        namespace_event({"inputTokens": None}),
-        broken_metrics(),
+        SimpleNamespace(agent=Broken(), result=SimpleNamespace(metrics=Broken())),
+        *map(by_hand, [None, {}, "text", {"inputTokens": None}]),
     ],
 )
-def test_an_event_without_a_usable_result_or_usage_is_ignored_quietly(events, caplog, event):
-    TokenUsageHook(emitter=events)._on_after_invocation(event)
+def test_an_event_without_a_usable_result_or_usage_is_ignored_quietly(events, hook, caplog, event):
+    hook._on_after_invocation(event)
     assert events == []
     assert caplog.records == []
-
-
-class Slotted:
-    __slots__ = ("accumulated_usage",)
-
-
-def test_metrics_that_can_keep_nothing_count_as_they_stand(events):
-    metrics = Slotted()
-    metrics.accumulated_usage = USAGE
-    for _ in range(2):
-        event = SimpleNamespace(result=SimpleNamespace(metrics=metrics))
-        TokenUsageHook(emitter=events)._on_after_invocation(event)
-    assert events.inputs == [100, 100]
