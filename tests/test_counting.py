@@ -299,11 +299,11 @@ def test_a_result_of_another_agent_is_not_counted_where_nothing_was_spent(events
 # Counters of any kind.
 
 
-def numpy_integer(number):
-    return pytest.importorskip("numpy", reason="numpy is not installed").int64(number)
+def of_numpy(kind):
+    return lambda number: getattr(pytest.importorskip("numpy", reason="no numpy"), kind)(number)
 
 
-@pytest.mark.parametrize("kind", [float, decimal.Decimal, numpy_integer])
+@pytest.mark.parametrize("kind", [float, decimal.Decimal, of_numpy("int64"), of_numpy("float32")])
 def test_a_counter_of_another_number_type_is_a_number(events, hook, kind):
     agent = make_agent(hooks=[hook])
     usage = agent.event_loop_metrics.accumulated_usage
@@ -430,6 +430,14 @@ def test_an_event_made_by_hand_gives_its_usage_as_it_stands_each_time(events, ho
     hook._on_after_invocation(event)
     hook._on_after_invocation(make_event({"inputTokens": 7}))
     assert events.inputs == [100, 100, 7]
+
+
+def test_an_event_made_by_hand_may_get_another_usage(events, hook):
+    event = SimpleNamespace(result=SimpleNamespace(metrics=SimpleNamespace()))
+    for count in (100, 7):
+        event.result.metrics.accumulated_usage = {"inputTokens": count}
+        hook._on_after_invocation(event)
+    assert events.inputs == [100, 7]
 
 
 class Slotted:

@@ -1,5 +1,6 @@
 """Where the values of dimensions and the properties of an event come from, and that none can spoil it."""
 
+import asyncio
 import dataclasses
 import datetime as dt
 import enum
@@ -50,45 +51,33 @@ def test_a_model_that_cannot_be_found_is_unknown_and_said_once(events, caplog, c
     assert "'Model'" in record.getMessage()
 
 
-def test_the_resolver_wins_over_the_value_over_the_property_over_what_the_hook_finds(events):
+def test_a_resolver_wins_over_a_fixed_value_over_a_property_over_what_the_hook_finds(events):
     event = event_of(
         events,
         dimensions=[["Model", "A", "B", "C", "D"]],
         dimension_resolver=lambda event: {"A": "resolver", "B": None},
         dimension_values={"A": "value", "B": "value"},
-        extra_properties={"A": "property", "B": "property", "C": "property", "Model": "property"},
-        property_resolver=lambda event: {"D": "per call"},
+        extra_properties=dict.fromkeys(["Model", "A", "B", "C", "D"], "property"),
+        property_resolver=lambda event: {"D": "per call", "B": "per call"},
     )
     expected = {"A": "resolver", "B": "value", "C": "property", "D": "per call", "Model": "property"}
     assert expected.items() <= event.items()
 
 
-def test_a_property_resolver_wins_over_fixed_properties(events):
-    fixed, resolved = {"Tier": "gold", "SessionId": "none"}, {"SessionId": "s-1"}
-    event = event_of(events, extra_properties=fixed, property_resolver=lambda event: resolved)
-    assert (event["Tier"], event["SessionId"]) == ("gold", "s-1")
-
-
 @since("1.24", "AfterInvocationEvent.invocation_state")
 def test_a_shared_agent_gives_the_session_of_each_call(events):
-    hook = TokenUsageHook(
-        emitter=events, property_resolver=lambda event: {"SessionId": event.invocation_state["session_id"]}
-    )
+    hook = TokenUsageHook(emitter=events, property_resolver=lambda event: event.invocation_state["session"])
     agent = make_agent(says(tokens=(1, 1)), says(tokens=(2, 1)), hooks=[hook])
-    agent("hello", invocation_state={"session_id": "s-1"})
-    agent("hello", invocation_state={"session_id": "s-2"})
+    for session in ("s-1", "s-2"):
+        agent("hello", invocation_state={"session": {"SessionId": session}})
     assert [(event["SessionId"], event["inputTokens"]) for event in events] == [("s-1", 1), ("s-2", 2)]
-
-
-async def a_coroutine():
-    return {}
 
 
 def raise_error(event):
     raise LookupError("no session")
 
 
-@pytest.mark.filterwarnings("ignore:coroutine 'a_coroutine' was never awaited")
+@pytest.mark.filterwarnings("ignore:coroutine 'sleep' was never awaited")
 @pytest.mark.parametrize("parameter", ["dimension_resolver", "property_resolver"])
 @pytest.mark.parametrize(
     "resolver",
@@ -98,7 +87,7 @@ def raise_error(event):
         pytest.param(lambda event: "text", id="text"),
         pytest.param(lambda event: [("Model", "x")], id="list"),
         pytest.param(lambda event: {7: "x"}, id="key that is no string"),
-        pytest.param(lambda event: a_coroutine(), id="coroutine"),
+        pytest.param(lambda event: asyncio.sleep(0), id="coroutine"),
     ],
 )
 def test_a_resolver_that_fails_is_logged_and_the_event_goes_out_without_its_values(
@@ -112,21 +101,14 @@ def test_a_resolver_that_fails_is_logged_and_the_event_goes_out_without_its_valu
     assert isinstance(record.exc_info[1], LookupError) or parameter in str(record.exc_info[1])
 
 
-def test_a_resolver_cannot_touch_the_metadata(events):
+def test_the_metadata_has_the_sets_as_given_and_the_time_whatever_a_resolver_returns(events):
     def resolver(event):
-        return {"_aws": {}}
+        return {"_aws": {}, "Stage": "prod"}
 
-    assert event_of(events, dimension_resolver=resolver, property_resolver=resolver)["inputTokens"] == 10
-
-
-def test_dimension_sets_go_out_as_given(events):
     sets = [["Model", "Stage"], ["Stage"], []]
-    event = event_of(events, dimensions=sets, dimension_values={"Stage": "prod"})
+    event = event_of(events, dimensions=sets, dimension_resolver=resolver, property_resolver=resolver)
     assert event["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == sets
-
-
-def test_the_timestamp_is_now(events):
-    assert abs(event_of(events)["_aws"]["Timestamp"] - time.time() * 1000) < 5000
+    assert abs(event["_aws"]["Timestamp"] - time.time() * 1000) < 5000
 
 
 def test_an_emitter_that_changes_its_event_changes_no_other(events):
@@ -134,7 +116,6 @@ def test_an_emitter_that_changes_its_event_changes_no_other(events):
         events(payload)
         payload["_aws"]["CloudWatchMetrics"][0]["Dimensions"][0].append("Spoilt")
         payload["tags"].append("spoilt")
-        payload.clear()
 
     agent = make_agent(hooks=[TokenUsageHook(emitter=spoil, extra_properties={"tags": ["a"]})])
     agent("one")
@@ -163,6 +144,17 @@ class LazyProxy:
         raise RuntimeError("working outside of a request")
 
 
+class Proxy(LazyProxy):
+    """Stands for an object, as werkzeug's and wrapt's proxies do."""
+
+    def __init__(self, target):
+        self.target = target
+
+    __class__ = property(lambda self: type(self.target))
+    __str__ = lambda self: str(self.target)  # noqa: E731
+    __int__ = lambda self: int(self.target)  # noqa: E731
+
+
 class Broken(dict):
     def __iter__(self):
         raise RuntimeError("no iteration")
@@ -170,41 +162,22 @@ class Broken(dict):
     keys = items = __iter__
 
 
-class Colour(enum.Enum):
-    RED = "red"
-
-
-class Stage(str, enum.Enum):
-    PROD = "prod"
-
-
-class Level(enum.IntEnum):
-    HIGH = 3
-
-
-@dataclasses.dataclass
-class User:
-    name: str = "Ada"
-
+Colour = enum.Enum("Colour", {"RED": "red"})
+Stage = enum.Enum("Stage", {"PROD": "prod"}, type=str)
+Level = enum.IntEnum("Level", {"HIGH": 3})
+User = dataclasses.make_dataclass("User", ["name"])
 
 CIRCULAR = {"name": "loop"}
 CIRCULAR["self"] = [CIRCULAR]
 DEEP = functools.reduce(lambda inner, _: [inner], range(3_000), "bottom")
 SHARED = functools.reduce(lambda inner, _: [inner, inner], range(60), "bottom")
-HEALTHY = {
-    "text": "naïve 🦜",
-    "whole": 1.0,
-    "number": 1.5,
-    "none": None,
-    "big": 10**30,
-    "nested": {"a": [1, True]},
-}
+HEALTHY = {"text": "é 🦜", "whole": 1.0, "part": 1.5, "none": None, "big": 10**30, "nested": {"a": [1, True]}}
 
 ODD = [
     pytest.param(Colour.RED, "Colour.RED", id="Enum"),
     pytest.param(Stage.PROD, "prod", id="Enum of text"),
     pytest.param(Level.HIGH, 3, id="Enum of numbers"),
-    pytest.param(User(), "User(name='Ada')", id="dataclass"),
+    pytest.param(User("Ada"), "User(name='Ada')", id="dataclass"),
     pytest.param(dt.date(2026, 1, 2), "2026-01-02", id="date"),
     pytest.param(b"bytes", "b'bytes'", id="bytes"),
     pytest.param({7}, [7], id="set"),
@@ -217,9 +190,11 @@ ODD = [
     pytest.param(MuteText("hostile"), "hostile", id="hostile text"),
     pytest.param(["fine", ValueError("an error")], ["fine", "an error"], id="exception"),
     pytest.param(
-        CIRCULAR, {"name": "loop", "self": ["(circular, nested too deeply, or too large)"]}, id="circular reference"
+        CIRCULAR, {"name": "loop", "self": ["(circular, nested too deeply, or too large)"]}, id="circular"
     ),
     pytest.param([Mute()], re.compile(r"\[.*Mute object at"), id="object without a text"),
+    pytest.param([Proxy("session-1"), Proxy(7), Proxy(True)], ["session-1", 7, 1], id="proxies"),
+    pytest.param([list(range(20_000))] * 500, re.compile("left out"), id="ten million members"),
     pytest.param(LazyProxy(), re.compile("LazyProxy object at"), id="lazy proxy out of its context"),
     pytest.param(Broken(a=1), re.compile("a"), id="dict that cannot be iterated"),
     pytest.param(10**5000, re.compile("int object at"), id="number with 5,000 digits"),
@@ -228,28 +203,21 @@ ODD = [
 ]
 
 
-def from_the_start(odd):
-    return {"extra_properties": {**HEALTHY, "odd": odd}}
-
-
-def from_a_resolver(odd):
-    return {"property_resolver": lambda event: {**HEALTHY, "odd": odd}}
-
-
-def as_undeclared_dimension_value(odd):
-    return {"dimension_values": {**HEALTHY, "odd": odd}}
-
-
-def from_a_dimension_resolver(odd):
-    return {"dimension_resolver": lambda event: {**HEALTHY, "odd": odd}, "extra_properties": {"none": None}}
-
-
 @pytest.mark.parametrize(
-    "given", [from_the_start, from_a_resolver, as_undeclared_dimension_value, from_a_dimension_resolver]
+    "given",
+    [
+        pytest.param(lambda fields: {"extra_properties": fields}, id="from the start"),
+        pytest.param(lambda fields: {"property_resolver": lambda event: fields}, id="per call"),
+        pytest.param(lambda fields: {"dimension_values": fields}, id="undeclared dimensions"),
+        pytest.param(
+            lambda fields: {"dimension_resolver": lambda event: fields, "extra_properties": {"none": None}},
+            id="undeclared dimensions per call",
+        ),
+    ],
 )
 @pytest.mark.parametrize(("odd", "readable"), ODD)
 def test_a_property_of_any_kind_is_readable_and_costs_nothing_else(events, odd, readable, given):
-    event = event_of(events, **given(odd))
+    event = event_of(events, **given({**HEALTHY, "odd": odd}))
     assert {name: event[name] for name in HEALTHY} == HEALTHY
     assert event["inputTokens"] == 10
     if isinstance(readable, re.Pattern):
@@ -258,20 +226,17 @@ def test_a_property_of_any_kind_is_readable_and_costs_nothing_else(events, odd, 
         assert event["odd"] == readable
 
 
-@pytest.mark.parametrize("given", [from_the_start, from_a_resolver])
-def test_the_name_of_a_property_may_be_any_text(events, given):
-    assert event_of(events, **given({"\ud800": 1, Stage.PROD: 2}))["odd"] == {"\\ud800": 1, "prod": 2}
-    names = {"\ud800": 1, Stage.PROD: 2}
-    event = event_of(events, extra_properties=names, property_resolver=lambda event: names)
-    assert (event["\\ud800"], event["prod"]) == (1, 2)
+@pytest.mark.parametrize("source", ["extra_properties", "property_resolver"])
+def test_the_name_of_a_property_may_be_any_text(events, source):
+    names = {"\ud800": 1, Stage.PROD: {Stage.PROD: 2}}
+    event = event_of(events, **{source: names if source == "extra_properties" else lambda event: names})
+    assert (event["\\ud800"], event["prod"]) == (1, {"prod": 2})
 
 
 def test_a_property_is_cut_where_it_is_nested_more_than_a_hundred_deep(events):
-    nested = {
-        depth: functools.reduce(lambda inner, _: [inner], range(depth), "x") for depth in (99, 100, 101)
-    }
-    event = event_of(events, extra_properties={f"{depth}": value for depth, value in nested.items()})
-    assert [event[f"{depth}"] == value for depth, value in nested.items()] == [True, True, False]
+    nested = [functools.reduce(lambda inner, _: [inner], range(depth), "x") for depth in (99, 100, 101)]
+    event = event_of(events, extra_properties={"99": nested[0], "100": nested[1], "101": nested[2]})
+    assert [event["99"], event["100"], event["101"] == nested[2]] == [*nested[:2], False]
 
 
 # An event is at most 256 KB. The counts and the dimensions are in it, whatever the properties are.
@@ -295,9 +260,7 @@ def test_a_text_of_30_kb_stays_whole_and_one_of_400_kb_is_replaced_by_a_note(eve
         pytest.param({f"{n:03}": ["x" * 900] for n in range(400)}, True, id="400 lists"),
         pytest.param({"n" * 300_000: 1, "SessionId": "s-1"}, False, id="a name of 300 KB"),
         pytest.param({f"number {n}": n for n in range(20_000)}, False, id="20,000 numbers"),
-        pytest.param(
-            {f"{n:0250}": "x" * 300 for n in range(3_000)}, False, id="3,000 names of 250 characters"
-        ),
+        pytest.param({f"{n:0250}": "x" * 300 for n in range(3_000)}, False, id="3,000 long names"),
     ],
 )
 @pytest.mark.parametrize("dimensions", [1, 100])
@@ -319,3 +282,10 @@ def test_what_is_too_much_together_leaves_out_the_largest_and_no_dimension_or_me
     if notes and dimensions == 1:
         assert len(json.dumps(event)) > 256 * 1024 - 1500  # no more than had to be left out
         assert all(note(event, name) for name in properties.keys() - kept)
+
+
+@pytest.mark.parametrize("value", [Level.HIGH, ("a", "b"), ["a"], "x\ud800", Proxy("gold")], ids=str)
+def test_a_dimension_has_the_same_value_whatever_gives_it(events, value):
+    fixed = event_of(events, dimension_values={"Model": value})
+    resolved = event_of(events, dimension_resolver=lambda event: {"Model": value})
+    assert fixed["Model"] == resolved["Model"]

@@ -69,6 +69,16 @@ def test_the_import_paths_are_those_of_the_existing_package():
     assert names == sorted(names)
 
 
+def test_a_registry_made_by_hand_may_know_no_order():
+    class Registry:
+        def add_callback(self, event_type, callback):
+            self.callback = callback
+
+    hook, registry = TokenUsageHook(), Registry()
+    hook.register_hooks(registry)
+    assert registry.callback == hook._on_after_invocation
+
+
 def test_a_mock_registry_gets_exactly_one_callback_for_the_event_after_an_invocation():
     from strands.hooks import AfterInvocationEvent
 
