@@ -126,7 +126,6 @@ def test_eight_threads_print_whole_lines_between_streamed_text(options):
         from scripted import make_agent, says
         from strands_token_telemetry import TokenUsageHook
         from test_emitting import print_text
-
         settings = {"callback_handler": print_text, "hooks": [TokenUsageHook()]}
         agents = [make_agent(says(tokens=(n, 1)), **settings) for n in range(8)]
         with ThreadPoolExecutor(8) as pool:
@@ -195,10 +194,11 @@ def test_without_a_stdout_the_counts_are_in_the_log_and_the_agent_answers(monkey
 
 # Long lines, by the hook and the default emitter alone: a process that needs no Strands starts at once.
 EMIT = """
-import os, random, select, signal, sys, threading, time
+import faulthandler, os, random, select, signal, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from strands_token_telemetry import TokenUsageHook
+faulthandler.dump_traceback_later(30, exit=True)
 
 def describe(event):
     padding = "é" * random.choice([random.randrange(500), random.randrange(500), 3400])
@@ -355,12 +355,13 @@ while len(kept) < 30:
 @buffered_or_not
 def test_a_reader_that_goes_away_costs_the_agent_nothing_and_a_log_configured_late_has_the_counts(options):
     script = """
-        import logging.config, sys
+        import faulthandler, logging.config, sys
         from scripted import make_agent, says
         from strands_token_telemetry import TokenUsageHook
         logging.getLogger("strands_token_telemetry").info("a logger that exists is disabled")
         handlers = {"stderr": {"class": "logging.StreamHandler"}}
         logging.config.dictConfig({"version": 1, "handlers": handlers, "root": {"handlers": ["stderr"]}})
+        faulthandler.dump_traceback_later(30, exit=True)
         agent = make_agent(says("The answer."), hooks=[TokenUsageHook()])
         agent("while there is a reader")
         sys.stdin.read()

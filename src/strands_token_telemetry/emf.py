@@ -48,7 +48,6 @@ _encode = json.JSONEncoder().encode  # as emitters do it that do not write compa
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 100
-shown = _repr.repr
 
 
 def build_emf_payload(
@@ -321,3 +320,11 @@ def check_properties(parameter: str, value: object) -> dict[str, Any]:
     if "_aws" in members:
         raise ValueError(f"{parameter} may not contain '_aws', which is EMF's own; write another name")
     return {name: plain(item) if type(item) in (dict, list, set) else item for name, item in members.items()}
+
+
+def shown(value: object) -> str:
+    """Return a short repr of any object, for a message."""
+    try:
+        return _repr.repr(value)
+    except Exception:  # a number of more digits than Python prints, for example
+        return object.__repr__(value)
