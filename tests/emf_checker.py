@@ -5,10 +5,7 @@ repeated here:
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
 
-from __future__ import annotations
-
 import json
-import math
 import time
 from typing import NamedTuple
 
@@ -46,22 +43,18 @@ def parse(line: str) -> dict:
     """Return the one JSON object of a line, strictly."""
     _rule("one line", line == line.strip() and "\n" not in line and "\r" not in line, line)
     _rule("size", len(line.encode()) + 26 <= 256 * 1024, len(line))
-    objects = []  # as lists of pairs; the root comes last
     try:
-        root = json.loads(
-            line,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=lambda pairs: objects.append(pairs) or dict(pairs),
-        )
+        root = json.loads(line, object_pairs_hook=_object)
+        json.dumps(root, ensure_ascii=False, allow_nan=False).encode()  # neither NaN nor a lone surrogate
     except ValueError as error:
         raise InvalidEventError(f"JSON: {error}: {line[:200]}") from error
     _rule("object", isinstance(root, dict), root)
-    _rule("member twice", len(root) == len(objects[-1]), [name for name, _ in objects[-1]])
-    try:
-        json.dumps(root, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise InvalidEventError(f"lone surrogate: {error}") from error
     return root
+
+
+def _object(pairs: list[tuple]) -> dict:
+    _rule("member twice", len(dict(pairs)) == len(pairs), pairs)
+    return dict(pairs)
 
 
 def _extract_directive(root: dict, directive: dict) -> list[Datum]:
@@ -80,8 +73,7 @@ def _extract_directive(root: dict, directive: dict) -> list[Datum]:
             value = root.get(key)
             _rule("dimension value type", isinstance(value, str), value)
             _rule("dimension value", _printable(value, 1024), value)
-    combinations = [frozenset(keys) for keys in sets]
-    _rule("dimension sets twice", len(set(combinations)) == len(combinations), sets)
+    _rule("dimension sets twice", len({frozenset(keys) for keys in sets}) == len(sets), sets)
     _rule("dimension key twice", all(len(set(keys)) == len(keys) for keys in sets), sets)
     metrics = directive.get("Metrics")
     _rule("metrics type", isinstance(metrics, list) and all(isinstance(m, dict) for m in metrics), metrics)
@@ -93,22 +85,13 @@ def _extract_directive(root: dict, directive: dict) -> list[Datum]:
         _rule("metric name", isinstance(name, str) and _printable(name, 255), name)
         _rule("metric unit", metric.get("Unit") == "Count", metric)
         _rule("metric value type", isinstance(value, (int, float)) and not isinstance(value, bool), value)
-        _rule("metric value range", math.isfinite(value) and abs(value) <= 2**360, value)
-    return [
-        Datum(namespace, {key: root[key] for key in keys}, name, root[name])
-        for keys in sets
-        for name in names
-    ]
+        _rule("metric value range", abs(value) <= 2**360, value)
+    values = [{key: root[key] for key in keys} for keys in sets]
+    return [Datum(namespace, dimensions, name, root[name]) for dimensions in values for name in names]
 
 
 def _printable(text: str, length: int) -> bool:
-    return (
-        1 <= len(text) <= length and all(" " <= character <= "~" for character in text) and text.strip() != ""
-    )
-
-
-def _refuse_constant(name: str):
-    raise ValueError(f"{name} is not JSON")
+    return 1 <= len(text) <= length and text.isascii() and text.isprintable() and not text.isspace()
 
 
 def _rule(name: str, kept: object, found: object) -> None:

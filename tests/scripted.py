@@ -1,7 +1,5 @@
 """A model that follows a script, for a real Agent: each call of the model takes the next turn."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import json
@@ -24,9 +22,8 @@ STRANDS = tuple(int(part) for part in version("strands-agents").split(".")[:2])
 
 def since(release: str, what: str):
     """Skip the test on a Strands that lacks what it is about."""
-    return pytest.mark.skipif(
-        tuple(map(int, release.split("."))) > STRANDS, reason=f"{what} came with Strands {release}"
-    )
+    parts = tuple(map(int, release.split(".")))
+    return pytest.mark.skipif(parts > STRANDS, reason=f"{what} came with Strands {release}")
 
 
 @dataclass
@@ -35,17 +32,18 @@ class Turn:
 
     text: str = ""
     tools: list[tuple[str, dict]] = field(default_factory=list)
-    usage: dict[str, int] | None = None
+    usage: dict[str, int] = field(default_factory=dict)
     error: BaseException | None = None
     hangs: bool = False
 
 
 def says(text="Hello.", tokens=(10, 5), **cache):
-    return Turn(text=text, usage=_usage(*tokens, **cache))
+    names = ("inputTokens", "outputTokens", "totalTokens")
+    return Turn(text, usage=dict(zip(names, (*tokens, sum(tokens)), strict=True)) | cache)
 
 
 def uses(*tools, tokens=(20, 3), **cache):
-    return Turn(tools=[(name, {}) for name in tools], usage=_usage(*tokens, **cache))
+    return Turn(tools=[(name, {}) for name in tools], usage=says("", tokens, **cache).usage)
 
 
 def fails(error=None):
@@ -54,15 +52,6 @@ def fails(error=None):
 
 def hangs():
     return Turn(text="I am thinking", hangs=True)
-
-
-def _usage(input_tokens, output_tokens, **cache):
-    return {
-        "inputTokens": input_tokens,
-        "outputTokens": output_tokens,
-        "totalTokens": input_tokens + output_tokens,
-        **cache,
-    }
 
 
 class ScriptedModel(Model):
@@ -92,25 +81,23 @@ class ScriptedModel(Model):
         self._calls += 1
         await asyncio.sleep(0)  # as a provider lets other calls go on
         yield {"messageStart": {"role": "assistant"}}
-        if turn.text:
-            yield {"contentBlockStart": {"start": {}}}
-            yield {"contentBlockDelta": {"delta": {"text": turn.text}}}
+        blocks = [({}, {"text": turn.text})] if turn.text else []
+        for number, (name, arguments) in enumerate(turn.tools):
+            tool_use = {"name": name, "toolUseId": f"{name}-{self._calls}-{number}"}
+            blocks.append(({"toolUse": tool_use}, {"toolUse": {"input": json.dumps(arguments)}}))
+        for start_of_block, delta in blocks:
+            yield {"contentBlockStart": {"start": start_of_block}}
+            yield {"contentBlockDelta": {"delta": delta}}
             yield {"contentBlockStop": {}}
         if turn.hangs:
             self.hanging.set()
             await asyncio.Event().wait()
         if turn.error:
             raise turn.error
-        for number, (name, arguments) in enumerate(turn.tools):
-            tool_use = {"name": name, "toolUseId": f"{name}-{self._calls}-{number}"}
-            yield {"contentBlockStart": {"start": {"toolUse": tool_use}}}
-            yield {"contentBlockDelta": {"delta": {"toolUse": {"input": json.dumps(arguments)}}}}
-            yield {"contentBlockStop": {}}
         await asyncio.sleep(0)
         yield {"messageStop": {"stopReason": "tool_use" if turn.tools else "end_turn"}}
-        if turn.usage is not None:
-            self.reported.update(turn.usage)
-            yield {"metadata": {"usage": dict(turn.usage), "metrics": {"latencyMs": 1}}}
+        self.reported.update(turn.usage)
+        yield {"metadata": {"usage": dict(turn.usage), "metrics": {"latencyMs": 1}}}
 
 
 def make_agent(*turns, hooks=(), model_id="scripted-1", callback_handler=None, **kwargs):
@@ -148,12 +135,7 @@ def reentrant():
 
 def start(script, *options, stdin=None, stderr=None, **environment):
     """Start a script in a Python of its own, its stdout a pipe, buffered unless an option says otherwise."""
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    return subprocess.Popen(
-        [sys.executable, *options, "-c", textwrap.dedent(script)],
-        stdout=subprocess.PIPE,
-        stdin=stdin,
-        stderr=stderr,
-        env={**inherited, "PYTHONPATH": path, **environment},
-    )
+    env = {**os.environ, "PYTHONUNBUFFERED": "", "PYTHONPATH": path, **environment}
+    command = [sys.executable, *options, "-c", textwrap.dedent(script)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stdin=stdin, stderr=stderr, env=env)

@@ -1,12 +1,9 @@
 """Every block of every document runs as pasted, and no fact in a document drifts from the code."""
 
 import doctest
-import http.server
-import importlib
 import inspect
 import json
 import os
-import queue
 import re
 import runpy
 import socket
@@ -15,19 +12,20 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from emf_checker import extract, parse
-from scripted import STRANDS, make_agent
+from conftest import checked, counters
+from emf_checker import extract
+from scripted import STRANDS, ScriptedModel, make_agent
 from strands_token_telemetry import TokenUsageHook, build_emf_payload
 from strands_token_telemetry.emf import TOKEN_METRICS
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
-README, LLMS, CLOUDWATCH = ROOT / "README.md", ROOT / "docs/llms.txt", ROOT / "docs/cloudwatch.md"
+README, LLMS = ROOT / "README.md", ROOT / "docs/llms.txt"
 DOCUMENTS = sorted([README, *ROOT.glob("docs/*.md"), *ROOT.glob(".github/*.md"), LLMS])
 EXAMPLES = {path.stem: path for path in sorted(ROOT.glob("docs/examples/*.py"))}
 
@@ -48,19 +46,12 @@ for document in DOCUMENTS:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Run each program alone in a process of its own, as pasted; give what each one left behind."""
+    path = os.pathsep.join(map(str, [TESTS / "offline", TESTS, *sys.path]))
+    options = {"capture_output": True, "text": True, "timeout": 60, "env": {**os.environ, "PYTHONPATH": path}}
 
     def run(code):
-        path = os.pathsep.join(map(str, [TESTS / "offline", TESTS, *sys.path]))
-        return subprocess.run(
-            [sys.executable, "-"],
-            input=code,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            cwd=tmp_path_factory.mktemp("pasted"),
-            env={**os.environ, "PYTHONPATH": path},
-        )
+        folder = tmp_path_factory.mktemp("pasted")
+        return subprocess.run([sys.executable, "-"], input=code, cwd=folder, check=False, **options)
 
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(PROGRAMS, pool.map(run, PROGRAMS.values()), strict=True))
@@ -72,10 +63,9 @@ def test_every_python_block_runs_as_pasted(finished, name):
     if "event.invocation_state" in PROGRAMS[name] and STRANDS < (1, 24):
         pytest.skip("AfterInvocationEvent.invocation_state came with Strands 1.24")
     assert (program.returncode, program.stderr) == (0, "")
-    for line in program.stdout.splitlines():
-        if line.startswith('{"_aws"'):
-            extract(line)
-            assert '"SessionId"' not in PROGRAMS[name] or parse(line)["SessionId"] == "s-1"
+    for line in re.findall(r'^{"_aws".*', program.stdout, re.MULTILINE):
+        event = checked(line)
+        assert '"SessionId"' not in PROGRAMS[name] or event["SessionId"] == "s-1"
 
 
 @each_document
@@ -88,14 +78,12 @@ def test_every_json_block_is_json_and_every_shell_block_is_shell(document):
 
 @pytest.mark.parametrize("module", ["emf", "emitters", "hook"])
 def test_the_examples_in_docstrings_are_true(module):
-    results = doctest.testmod(importlib.import_module(f"strands_token_telemetry.{module}"))
-    assert results.failed == 0
-    assert results.attempted
+    results = doctest.testmod(sys.modules[f"strands_token_telemetry.{module}"])
+    assert (results.failed, results.attempted > 0) == (0, True)
 
 
-def test_the_quickstart_prints_a_line_and_what_cloudwatch_reads_from_it(capfd):
-    runpy.run_path(str(EXAMPLES["quickstart"]))
-    lines = capfd.readouterr().out.splitlines()
+def test_the_quickstart_prints_a_line_and_what_cloudwatch_reads_from_it(finished):
+    lines = finished["quickstart.py"].stdout.splitlines()
     (line,) = [line for line in lines if line.startswith("{")]
     for datum in extract(line):
         (row,) = [row for row in lines if f" {datum.metric} " in row]
@@ -103,25 +91,18 @@ def test_the_quickstart_prints_a_line_and_what_cloudwatch_reads_from_it(capfd):
 
 
 def test_the_line_in_the_readme_is_the_one_that_the_hook_makes():
-    (text,) = blocks(README, "json")
-    shown = json.loads(text)
-    (directive,) = shown["_aws"]["CloudWatchMetrics"]
-    assert shown == build_emf_payload(
-        usage={metric["Name"]: shown[metric["Name"]] for metric in directive["Metrics"]},
-        namespace=TokenUsageHook().namespace,
-        dimensions=TokenUsageHook().dimensions,
-        dimension_values={"Model": shown["Model"]},
-        timestamp_ms=shown["_aws"]["Timestamp"],
-    )
+    (shown,) = map(json.loads, blocks(README, "json"))
+    given = {"usage": counters(shown), "dimension_values": {"Model": shown["Model"]}}
+    given |= {name: getattr(TokenUsageHook(), name) for name in ("namespace", "dimensions")}
+    assert shown == build_emf_payload(**given, timestamp_ms=shown["_aws"]["Timestamp"])
 
 
 @pytest.mark.parametrize("document", [README, LLMS], ids=lambda path: path.name)
 def test_the_table_of_parameters_is_the_signature(document):
     rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \| `([^`]+)`", document.read_text(), re.MULTILINE)
-    hook = TokenUsageHook()
     assert [name for name, _, _ in rows] == list(inspect.signature(TokenUsageHook).parameters)
     for name, kind, default in rows:
-        value = getattr(hook, name)
+        value = getattr(TokenUsageHook(), name)
         assert default == (value.__name__ if callable(value) else json.dumps(value).replace("null", "None"))
         annotation = TokenUsageHook.__init__.__annotations__[name].removesuffix(" | None")
         assert kind == annotation.replace("str | None]", "str]").replace("Mapping", "dict")
@@ -135,12 +116,10 @@ def test_the_parameters_are_all_in_the_docstring(documented):
 
 
 @each_document
-def test_no_document_names_a_metric_that_there_is_not(document):
-    assert set(re.findall(r"\b\w+Tokens\b", document.read_text())) <= TOKEN_METRICS
-
-
-def test_the_metrics_in_the_readme_are_those_of_the_hook():
-    assert set(re.findall(r"^\| `(\w+Tokens)` \|", README.read_text(), re.MULTILINE)) == TOKEN_METRICS
+def test_a_document_names_only_metrics_that_there_are_and_the_table_in_the_readme_has_them_all(document):
+    text = document.read_text()
+    assert set(re.findall(r"\b\w+Tokens\b", text)) <= TOKEN_METRICS
+    assert document != README or set(re.findall(r"^\| `(\w+Tokens)` \|", text, re.MULTILINE)) == TOKEN_METRICS
 
 
 @pytest.mark.parametrize("name", ["cloudwatch_agent_socket", "logging_to_a_file", "webhook"])
@@ -150,39 +129,26 @@ def test_the_recipes_for_assistants_are_the_examples(name):
 
 
 def test_no_two_examples_share_a_global_name():
-    bound = [
-        name
-        for path in EXAMPLES.values()
-        for name in set(re.findall(r"^(?:class |def |)(\w+)(?= =|[:(].*:$)", path.read_text(), re.MULTILINE))
-    ]
+    is_bound = re.compile(r"^(?:class |def |)(\w+)(?= =|[:(].*:$)", re.MULTILINE)
+    bound = [name for path in EXAMPLES.values() for name in set(is_bound.findall(path.read_text()))]
     assert len(set(bound)) == len(bound) >= 9, bound
 
 
 def test_the_guide_for_assistants_follows_the_convention_and_stays_short():
-    title, _, summary = LLMS.read_text().split("\n")[:3]
-    assert title == "# strands-token-telemetry"
-    assert summary.startswith("> ")
-    assert len(LLMS.read_text()) <= 10_000
-
-
-def test_the_readme_has_only_links_that_work_on_pypi():
-    for target in re.findall(r"\]\(([^)]+)\)", README.read_text()):
-        assert target.startswith("https://"), target
-    assert "<img" not in README.read_text()
+    guide = LLMS.read_text()
+    assert guide.startswith("# strands-token-telemetry\n\n> ")
+    assert len(guide) <= 10_000
 
 
 @each_document
-def test_links_into_the_repository_lead_somewhere(document):
+def test_links_into_the_repository_lead_somewhere_and_those_of_the_readme_from_pypi_too(document):
     text = document.read_text()
-    for base in (
-        "github.com/flockcover/strands-token-telemetry/blob",
-        "raw.githubusercontent.com/flockcover/strands-token-telemetry",
-    ):
-        for path, anchor in re.findall(rf"{base}/main/([\w./-]+\w)(?:#([\w-]+))?", text):
-            assert (ROOT / path).exists(), path
-            assert not anchor or anchor in anchors(ROOT / path), anchor
-    for anchor in re.findall(r"\]\(#([\w-]+)\)", text):
-        assert anchor in anchors(document), anchor
+    repository = r"github(?:usercontent)?\.com/flockcover/strands-token-telemetry(?:/blob)?/main"
+    for path, anchor in re.findall(rf"{repository}/([\w./-]+\w)(?:#([\w-]+))?", text):
+        assert (ROOT / path).exists(), path
+        assert not anchor or anchor in anchors(ROOT / path), anchor
+    assert set(re.findall(r"\]\(#([\w-]+)\)", text)) <= anchors(document)
+    assert document != README or re.findall(r"\]\((?!https://)[^)]*\)|<img", text) == []
 
 
 def anchors(document):
@@ -195,78 +161,54 @@ def anchors(document):
 # the one for stderr are tested in their hosts, in test_hosts.py.
 
 
-def example(name, monkeypatch):
-    """Return the names of an example, whose agent has an offline model."""
-    monkeypatch.syspath_prepend(TESTS / "offline")
-    runpy.run_module("sitecustomize")
-    return runpy.run_path(str(EXAMPLES[name]))
+@pytest.fixture
+def example(monkeypatch):
+    """Return a function that runs an example, whose agent has an offline model, and gives its names."""
+    monkeypatch.setattr("strands.agent.agent.BedrockModel", ScriptedModel)
+    return lambda name: runpy.run_path(str(EXAMPLES[name]))
 
 
-def test_the_file_gets_bare_lines(tmp_path, monkeypatch, capfd):
+def test_the_file_gets_bare_lines(tmp_path, monkeypatch, capfd, example):
     monkeypatch.chdir(tmp_path)
-    agent = make_agent(
-        hooks=[TokenUsageHook(emitter=example("logging_to_a_file", monkeypatch)["log_to_file"])]
-    )
+    agent = make_agent(hooks=[TokenUsageHook(emitter=example("logging_to_a_file")["log_to_file"])])
     agent("one")
     agent("two")
-    lines = Path("tokens.log").read_text().splitlines()
-    assert [extract(line)[0].value for line in lines] == [10, 10]
+    assert [checked(line)["inputTokens"] for line in Path("tokens.log").read_text().splitlines()] == [10, 10]
     assert capfd.readouterr() == ("", "")
 
 
-class Bodies(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        self.server.bodies.put(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(200)
-        self.end_headers()
+def test_the_webhook_delivers_and_empties_its_queue_when_it_is_closed(example):
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(200)
+            self.end_headers()
 
-    def log_message(self, *args):
-        pass
-
-
-@contextmanager
-def collecting():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bodies) as server:
-        server.bodies = queue.Queue()
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def test_the_webhook_delivers_and_empties_its_queue_when_it_is_closed(monkeypatch):
-    with collecting() as server:
-        webhook = example("webhook", monkeypatch)["Webhook"](f"http://127.0.0.1:{server.server_port}/")
+    bodies = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        webhook = example("webhook")["Webhook"](f"http://127.0.0.1:{server.server_port}/")
         agent = make_agent(hooks=[TokenUsageHook(emitter=webhook)])
         for _ in range(20):
             agent("hello")
         webhook.close()
-        assert server.bodies.qsize() == 20
-        assert extract(server.bodies.get().decode())[0].value == 10
+        server.shutdown()
+    assert [checked(line)["inputTokens"] for line in bodies] == [10] * 20
 
 
-def test_the_webhook_does_not_hold_up_the_agent_and_what_it_cannot_deliver_is_in_the_log(
-    monkeypatch, undelivered
-):
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never answers
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        webhook = example("webhook", monkeypatch)["Webhook"](url, size=2)
+@pytest.mark.parametrize(("server", "patience"), [("is silent", 0.1), ("is gone", 5)])
+def test_a_webhook_that_cannot_deliver_logs_it_and_holds_up_no_agent(example, undelivered, server, patience):
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # takes connections, never answers
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        if server == "is gone":
+            listener.close()
+        webhook = example("webhook")["Webhook"](url, size=2)
         agent = make_agent(hooks=[TokenUsageHook(emitter=webhook)])
         start = time.monotonic()
         for _ in range(6):
             agent("hello")
-        webhook.close(patience=0.1)
+        webhook.close(patience)
         assert time.monotonic() - start < 4  # the time-out of a request is five seconds
         assert undelivered.inputs == [10] * 6
     while webhook.waiting:  # until the closed connection has ended the requests
         time.sleep(0.01)
-
-
-def test_the_webhook_logs_what_the_server_refuses(monkeypatch, undelivered):
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    webhook = example("webhook", monkeypatch)["Webhook"](f"http://127.0.0.1:{port}/")
-    make_agent(hooks=[TokenUsageHook(emitter=webhook)])("hello")
-    webhook.close()
-    assert undelivered.inputs == [10]

@@ -15,29 +15,21 @@ from strands_token_telemetry.emf import build_emf_payload
 from strands_token_telemetry.hook import TokenUsageHook, default_emitter
 
 ROOT = Path(__file__).parent.parent
+ROOMS = ["hook", "usage", "emitters", "emf"]
 
 
-def python(code):
+def modules_after(code):
+    """Return the names of all top-level modules that a new Python has imported after this code."""
+    code += "; import sys; print(*{name.partition('.')[0] for name in sys.modules})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return result.stdout.split()
+    return set(result.stdout.split())
 
 
-def test_importing_the_package_imports_nothing_but_the_standard_library():
-    modules = python(
-        "import sys, strands_token_telemetry\n"
-        "print(*{name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names)"
-    )
-    # The other names belong to site: the hook of an editable install, for example.
-    others = python(
-        "import sys\nprint(*{name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names)"
-    )
-    assert set(modules) - set(others) == {"strands_token_telemetry"}
-
-
-@pytest.mark.parametrize("module", ["inspect", "asyncio", "dataclasses", "strands"])
-def test_importing_the_package_does_not_import_what_is_slow_to_import(module):
-    code = f"import sys; before = {module!r} in sys.modules; import strands_token_telemetry; "
-    assert python(code + f"print(before or {module!r} not in sys.modules)") == ["True"]
+def test_importing_the_package_imports_only_the_standard_library_and_of_it_nothing_slow():
+    # What is imported without it belongs to site: the hook of an editable install, for example.
+    modules = modules_after("import strands_token_telemetry") - modules_after("pass")
+    assert modules - sys.stdlib_module_names == {"strands_token_telemetry"}
+    assert not {"inspect", "asyncio", "dataclasses"} & modules
 
 
 def test_the_version_is_stated_once():
@@ -51,13 +43,10 @@ def test_there_are_no_runtime_dependencies():
     assert [need for need in requires("strands-token-telemetry") or [] if "extra ==" not in need] == []
 
 
-def test_the_package_is_typed():
+def test_the_package_is_typed_and_python_3_10_is_the_oldest_everywhere():
     assert (files("strands_token_telemetry") / "py.typed").is_file()
-
-
-def test_python_3_10_is_the_oldest_everywhere():
-    pyproject = (ROOT / "pyproject.toml").read_text()
     assert metadata("strands-token-telemetry")["Requires-Python"] == ">=3.10"
+    pyproject = (ROOT / "pyproject.toml").read_text()
     assert 'target-version = "py310"' in pyproject
     assert 'python_version = "3.10"' in pyproject
 
@@ -84,21 +73,13 @@ def test_a_mock_registry_gets_exactly_one_callback_for_the_event_after_an_invoca
 
     hook, registry = TokenUsageHook(), MagicMock()
     hook.register_hooks(registry, future="argument")
-    ((event_type, callback), _) = registry.add_callback.call_args
-    registry.add_callback.assert_called_once()
-    assert (event_type, callback) == (AfterInvocationEvent, hook._on_after_invocation)
+    ((arguments, _),) = registry.add_callback.call_args_list
+    assert arguments == (AfterInvocationEvent, hook._on_after_invocation)
 
 
-def test_each_module_only_imports_those_below_it():
-    order = ["hook", "usage", "emitters", "emf"]
-    for place, module in enumerate(order):
-        source = (ROOT / "src/strands_token_telemetry" / f"{module}.py").read_text()
-        imported = re.findall(r"^from strands_token_telemetry(?:\.(\w+))? import (\w+)", source, re.MULTILINE)
-        for name in {first or second for first, second in imported}:
-            assert order.index(name) > place, f"{module} imports {name}"
-
-
-def test_only_the_hook_knows_strands():
-    for module in ("emf", "emitters", "usage"):
-        source = (ROOT / "src/strands_token_telemetry" / f"{module}.py").read_text()
-        assert not re.search(r"^\s*(import|from) strands\b(?!_)", source, re.MULTILINE)
+@pytest.mark.parametrize("module", ROOMS)
+def test_each_module_only_imports_those_below_it_and_only_the_hook_knows_strands(module):
+    source = (ROOT / "src/strands_token_telemetry" / f"{module}.py").read_text()
+    imported = re.findall(r"^from strands_token_telemetry(?:\.(\w+))? import (\w+)", source, re.MULTILINE)
+    assert {first or second for first, second in imported} <= set(ROOMS[ROOMS.index(module) + 1 :])
+    assert module == "hook" or not re.search(r"^\s*(import|from) strands\b(?!_)", source, re.MULTILINE)

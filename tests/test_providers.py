@@ -1,12 +1,15 @@
 """Agents on the real clients of the providers: each event has what the service said of that call."""
 
 import gc
+import importlib
 import os
 import socket
 
+import boto3  # comes with Strands
 import pytest
 from strands import Agent
 
+from conftest import counters
 from provider_servers import (
     anthropic_messages,
     chat_completions,
@@ -57,63 +60,39 @@ def only_this_machine(monkeypatch):
     assert refused == []
 
 
-def needs(client):
+def arguments_of(provider, url):
+    """Return what lets a model of Strands call a service at this URL."""
+    return {
+        "openai": {"client_args": {"api_key": "none", "base_url": f"{url}/v1"}},
+        "litellm": {"client_args": {"api_key": "none", "api_base": f"{url}/v1"}},
+        "anthropic": {"client_args": {"api_key": "none", "base_url": url}, "max_tokens": 100},
+        "gemini": {"client_args": {"api_key": "none", "http_options": {"base_url": url}}},
+        "ollama": {"host": url},
+        "bedrock": {
+            "endpoint_url": url,
+            "boto_session": boto3.Session("none", "none", region_name="us-east-1"),
+        },
+    }[provider]
+
+
+def model_at(url, name, model_id):
+    """Return a model of this class of Strands; skip the test where the client that it needs is missing."""
+    provider = name.removesuffix("Model").lower()
+    client = {"gemini": "google.genai", "bedrock": "boto3"}.get(provider, provider)
     pytest.importorskip(client, reason=f"no {client}: needs pip install '.[providers]'")
+    model = getattr(importlib.import_module(f"strands.models.{provider}"), name)
+    return model(**arguments_of(provider, url), model_id=model_id)
 
 
-def openai(url, model_id):
-    needs("openai")
-    from strands.models.openai import OpenAIModel
-
-    return OpenAIModel(client_args={"base_url": f"{url}/v1", "api_key": "none"}, model_id=model_id)
-
-
-def anthropic(url, model_id):
-    needs("anthropic")
-    from strands.models.anthropic import AnthropicModel
-
-    return AnthropicModel(client_args={"base_url": url, "api_key": "none"}, model_id=model_id, max_tokens=100)
+def tokens(*counts, read=None, write=None):
+    names = ("inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
+    found = zip(names, (*counts, read, write), strict=True)
+    return {name: count for name, count in found if count is not None}
 
 
-def ollama(url, model_id):
-    needs("ollama")
-    from strands.models.ollama import OllamaModel
-
-    return OllamaModel(url, model_id=model_id)
-
-
-def litellm(url, model_id):
-    needs("litellm")
-    from strands.models.litellm import LiteLLMModel
-
-    return LiteLLMModel(client_args={"api_base": f"{url}/v1", "api_key": "none"}, model_id=model_id)
-
-
-def bedrock(url, model_id):
-    import boto3  # comes with Strands
-    from strands.models.bedrock import BedrockModel
-
-    keys = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
-    session = boto3.Session(**keys, region_name="us-east-1")
-    return BedrockModel(boto_session=session, endpoint_url=url, model_id=model_id)
-
-
-def gemini(url, model_id):
-    needs("google.genai")
-    from strands.models.gemini import GeminiModel
-
-    return GeminiModel(client_args={"api_key": "none", "http_options": {"base_url": url}}, model_id=model_id)
-
-
-def tokens(input_tokens, output_tokens, total_tokens, read=None, write=None):
-    counters = {
-        "inputTokens": input_tokens,
-        "outputTokens": output_tokens,
-        "totalTokens": total_tokens,
-        "cacheReadInputTokens": read,
-        "cacheWriteInputTokens": write,
-    }
-    return {name: count for name, count in counters.items() if count is not None}
+OPENAI = {"prompt_tokens": 30, "completion_tokens": 11, "total_tokens": 41}
+OPENAI_CACHED = {"prompt_tokens": 1200, "completion_tokens": 7, "total_tokens": 1207}
+OPENAI_CACHED |= {"prompt_tokens_details": {"cached_tokens": 1024, "cache_write_tokens": 128}}
 
 
 # What the service says of two calls, and what Strands makes of it. The mapping is Strands' own, and
@@ -122,35 +101,27 @@ def tokens(input_tokens, output_tokens, total_tokens, read=None, write=None):
     ("model", "model_id", "speak", "said", "expected"),
     [
         pytest.param(
-            openai,
+            "OpenAIModel",
             "gpt-4o-mini",
             chat_completions,
-            [
-                {"prompt_tokens": 1200, "completion_tokens": 7, "total_tokens": 1207}
-                | {"prompt_tokens_details": {"cached_tokens": 1024, "cache_write_tokens": 128}},
-                {"prompt_tokens": 30, "completion_tokens": 11, "total_tokens": 41},
-            ],
+            [OPENAI_CACHED, OPENAI],
             # Of OpenAI's input, the cached tokens are a part. A counter seen once stays, at 0.
             [tokens(1200, 7, 1207, read=1024, write=128), tokens(30, 11, 41, read=0, write=0)],
             id="OpenAI",
             marks=since("1.57", "the counting of OpenAI's cache writes"),
         ),
         pytest.param(
-            litellm,
+            "LiteLLMModel",
             "openai/gpt-4o-mini",
             chat_completions,
-            [
-                {"prompt_tokens": 30, "completion_tokens": 11, "total_tokens": 41},
-                {"prompt_tokens": 1200, "completion_tokens": 7, "total_tokens": 1207}
-                | {"prompt_tokens_details": {"cached_tokens": 1024, "cache_write_tokens": 128}},
-            ],
+            [OPENAI, OPENAI_CACHED],
             # As OpenAI's.
             [tokens(30, 11, 41), tokens(1200, 7, 1207, read=1024, write=128)],
             id="LiteLLM",
             marks=since("1.59", "the counting of OpenAI's cache writes through LiteLLM"),
         ),
         pytest.param(
-            anthropic,
+            "AnthropicModel",
             "claude-sonnet-4-5",
             anthropic_messages,
             [
@@ -165,20 +136,17 @@ def tokens(input_tokens, output_tokens, total_tokens, read=None, write=None):
             marks=since("1.58", "the total of Anthropic that includes cached tokens"),
         ),
         pytest.param(
-            bedrock,
+            "BedrockModel",
             "us.anthropic.claude-sonnet-4-20250514-v1:0",
             converse_stream,
-            [
-                tokens(10, 5, 415, read=0, write=400),
-                tokens(21, 6, 467, read=400, write=40),
-            ],
+            [tokens(10, 5, 415, read=0, write=400), tokens(21, 6, 467, read=400, write=40)],
             # As Bedrock says it.
             [tokens(10, 5, 415, read=0, write=400), tokens(21, 6, 467, read=400, write=40)],
             id="Bedrock",
             marks=since("1.5", "the counting of cached tokens"),
         ),
         pytest.param(
-            gemini,
+            "GeminiModel",
             "gemini-2.5-flash",
             stream_generate_content,
             [
@@ -192,7 +160,7 @@ def tokens(input_tokens, output_tokens, total_tokens, read=None, write=None):
             marks=since("1.54", "the counting of Gemini's thoughts"),
         ),
         pytest.param(
-            ollama,
+            "OllamaModel",
             "llama3.2:3b",
             ollama_chat,
             [{"prompt_eval_count": 26, "eval_count": 9}, {"prompt_eval_count": 48, "eval_count": 4}],
@@ -204,19 +172,12 @@ def tokens(input_tokens, output_tokens, total_tokens, read=None, write=None):
     ],
 )
 def test_each_event_has_what_the_service_said_of_that_call(events, model, model_id, speak, said, expected):
+    hook = TokenUsageHook(emitter=events)
     with serve(*map(speak, said)) as (url, posted):
-        agent = Agent(
-            model=model(url, model_id), hooks=[TokenUsageHook(emitter=events)], callback_handler=None
-        )
-        answers = [str(agent("one")), str(agent("two"))]
-    assert answers == ["Hello.\n", "Hello.\n"]
+        agent = Agent(model=model_at(url, model, model_id), hooks=[hook], callback_handler=None)
+        assert [str(agent("one")), str(agent("two"))] == ["Hello.\n", "Hello.\n"]
     assert len(posted) == 2
     assert [counters(event) for event in events] == expected
     assert [event["Model"] for event in events] == [model_id, model_id]
     recorded = agent.event_loop_metrics.accumulated_usage
     assert events.total() == {name: count for name, count in recorded.items() if count}
-
-
-def counters(event):
-    (directive,) = event["_aws"]["CloudWatchMetrics"]
-    return {metric["Name"]: event[metric["Name"]] for metric in directive["Metrics"]}

@@ -28,27 +28,13 @@ def emit(payload: dict[str, Any]) -> None:
     default_emitter(payload)
 
 
-hook = TokenUsageHook(
-    namespace="Team/Tokens",
-    dimensions=[["Model"], ["Model", "AgentName"], []],
-    dimension_values={"Environment": "prod"},
-    dimension_resolver=resolve_dimensions,
-    extra_properties={"Version": 7, "nested": {"a": [1, None]}},
-    property_resolver=resolve_properties,
-    emitter=emit,
-)
+hook = TokenUsageHook(namespace="A", dimensions=[["Model"], ["B", "C"], []], dimension_values={"B": "prod"})
+TokenUsageHook(dimension_resolver=resolve_dimensions, property_resolver=resolve_properties)
+TokenUsageHook(extra_properties={"Version": 7, "nested": {"a": [1, None]}}, emitter=emit)
 provider: HookProvider = hook
-agent = Agent(hooks=[hook])
-agent_with_defaults = Agent(hooks=[TokenUsageHook()])
-defaults = TokenUsageHook(
-    namespace=None,
-    dimensions=None,
-    dimension_values=None,
-    dimension_resolver=None,
-    extra_properties=None,
-    property_resolver=None,
-    emitter=None,
-)
+agent = Agent(hooks=[hook, TokenUsageHook()])
+TokenUsageHook(namespace=None, dimensions=None, dimension_values=None, dimension_resolver=None)
+TokenUsageHook(extra_properties=None, property_resolver=None, emitter=None)
 
 events: list[dict[str, Any]] = []
 TokenUsageHook(emitter=events.append)
@@ -59,14 +45,11 @@ namespace: str = hook.namespace
 dimensions: list[list[str]] = hook.dimensions
 emitter: Callable[[dict[str, Any]], None] = hook.emitter
 
+usage = {"inputTokens": 1}
+values = {"Model": "m"}
 event: dict[str, Any] = build_emf_payload(
-    usage={"inputTokens": 1},
-    namespace="Team/Tokens",
-    dimensions=[["Model"]],
-    dimension_values={"Model": "m"},
-    extra_properties={"SessionId": "s"},
-    timestamp_ms=1_700_000_000_000,
+    usage=usage, namespace="A", dimensions=[["Model"]], dimension_values=values, extra_properties={"B": "c"}
 )
-same_builder(usage={"inputTokens": 1}, namespace="Team/Tokens", dimensions=[[]], dimension_values={})
+same_builder(usage=usage, namespace="A", dimensions=[[]], dimension_values=values, timestamp_ms=1_700_000)
 SameHook(emitter=same_emitter)
 version: str = strands_token_telemetry.__version__
