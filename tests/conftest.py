@@ -69,17 +69,6 @@ def events():
 
 
 @pytest.fixture
-def stdout_events(capfd):
-    """Return a function that gives the events on stdout since its last call, each line checked."""
-
-    def read():
-        lines = capfd.readouterr().out.splitlines()
-        return [checked(line) for line in lines if line.startswith('{"_aws"')]
-
-    return read
-
-
-@pytest.fixture
 def undelivered(monkeypatch):
     """Collect the events that the log holds because their emitter failed."""
 

@@ -407,6 +407,13 @@ def by_hand(usage, **agent):
     return SimpleNamespace(result=SimpleNamespace(metrics=SimpleNamespace(accumulated_usage=usage)), **agent)
 
 
+class Slotted:
+    __slots__ = ("accumulated_usage",)  # can keep nothing else
+
+    def __init__(self, usage):
+        self.accumulated_usage = usage
+
+
 def agent_with(usage):
     return SimpleNamespace(event_loop_metrics=SimpleNamespace(accumulated_usage=usage))
 
@@ -418,6 +425,9 @@ def agent_with(usage):
         pytest.param(lambda usage: SimpleNamespace(agent=agent_with(usage)), id="an agent alone"),
         pytest.param(lambda usage: by_hand(usage), id="a result alone"),
         pytest.param(lambda usage: by_hand(usage, agent=None), id="None for the agent"),
+        pytest.param(
+            lambda usage: SimpleNamespace(result=SimpleNamespace(metrics=Slotted(usage))), id="slots"
+        ),
         pytest.param(lambda usage: by_hand(usage, agent=SimpleNamespace()), id="an agent without metrics"),
         pytest.param(lambda usage: by_hand(usage, agent=agent_with({})), id="an agent without counters"),
         pytest.param(lambda usage: by_hand(usage, agent=MagicMock()), id="a mock agent"),
@@ -433,23 +443,11 @@ def test_an_event_made_by_hand_gives_its_usage_as_it_stands_each_time(events, ho
 
 
 def test_an_event_made_by_hand_may_get_another_usage(events, hook):
-    event = SimpleNamespace(result=SimpleNamespace(metrics=SimpleNamespace()))
-    for count in (100, 7):
-        event.result.metrics.accumulated_usage = {"inputTokens": count}
-        hook._on_after_invocation(event)
+    event = by_hand({"inputTokens": 100})
+    hook._on_after_invocation(event)
+    event.result.metrics.accumulated_usage = {"inputTokens": 7}
+    hook._on_after_invocation(event)
     assert events.inputs == [100, 7]
-
-
-class Slotted:
-    __slots__ = ("accumulated_usage",)
-
-
-def test_metrics_that_can_keep_nothing_count_as_they_stand(events, hook):
-    metrics = Slotted()
-    metrics.accumulated_usage = {"inputTokens": 100}
-    for _ in range(2):
-        hook._on_after_invocation(SimpleNamespace(result=SimpleNamespace(metrics=metrics)))
-    assert events.inputs == [100, 100]
 
 
 class Broken:

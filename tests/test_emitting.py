@@ -44,6 +44,10 @@ def tokens(lines):
     return sum(datum.value for line in lines for datum in extract(line) if datum.metric == "inputTokens")
 
 
+def lines_of(capfd):
+    return [line for line in capfd.readouterr().out.splitlines() if line.startswith('{"_aws"')]
+
+
 def logged(errors):
     """Return the events in what was logged on stderr."""
     return [line.partition("not delivered: ")[2] for line in errors if "not delivered: " in line]
@@ -78,27 +82,27 @@ def test_a_process_whose_agents_are_quiet_prints_the_lines_and_nothing_else(capf
     assert tokens(out.splitlines()) == 20
 
 
-def test_the_line_stands_alone_when_an_emitter_hands_a_copy_of_its_event_to_a_thread(stdout_events):
+def test_the_line_stands_alone_when_an_emitter_hands_a_copy_of_its_event_to_a_thread(capfd):
     def hand_over(event):
         with ThreadPoolExecutor(1) as pool:
             pool.submit(default_emitter, {**event, "more": 1}).result()
 
     make_agent(callback_handler=print_text, hooks=[TokenUsageHook(emitter=hand_over)])("hello")
-    assert len(stdout_events()) == 1
+    assert tokens(lines_of(capfd)) == 10
 
 
-def test_the_line_of_a_quiet_agent_stands_alone_beside_one_that_streams(stdout_events):
+def test_the_line_of_a_quiet_agent_stands_alone_beside_one_that_streams(capfd):
     make_agent(callback_handler=print_text, hooks=[TokenUsageHook()])("this process streams")
     print("Text of the next reply", end="")
     make_agent(hooks=[TokenUsageHook()])("hello")
-    assert len(stdout_events()) == 2
+    assert tokens(lines_of(capfd)) == 20
 
 
 @since("1.24", "AfterInvocationEvent.invocation_state")
 @pytest.mark.filterwarnings("ignore:`\\*\\*kwargs` parameter is deprecating")
-def test_the_line_stands_alone_after_a_callback_handler_of_one_call(stdout_events):
+def test_the_line_stands_alone_after_a_callback_handler_of_one_call(capfd):
     make_agent(hooks=[TokenUsageHook()])("hello", callback_handler=print_text)
-    assert len(stdout_events()) == 1
+    assert tokens(lines_of(capfd)) == 10
 
 
 def test_a_line_after_one_that_broke_off_stands_alone(monkeypatch, undelivered):
@@ -302,30 +306,28 @@ sys.exit(os.waitpid(child, 0)[1])
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_children_that_are_forked_while_an_agent_prints_can_print():
     script = """
-        import os, signal, threading, time
-        from scripted import make_agent
-        from strands_token_telemetry import TokenUsageHook
-        from test_emitting import print_text
+def answer():
+    while not done:
+        print("text", end="")
+        emit("line", 1)
 
-        def answer():
-            while not done:
-                agent("hello")
-
-        done, agent = [], make_agent(callback_handler=print_text, hooks=[TokenUsageHook()])
-        threading.Thread(target=answer).start()
-        for _ in range(40):
-            time.sleep(0.01)
-            child = os.fork()
-            if not child:
-                signal.alarm(5)
-                print("the child", flush=True)
-                os._exit(0)
-            if os.waitpid(child, 0)[1]:
-                print("a child hung", flush=True)
-                break
-        done.append(True)
-    """
-    with start(script, "-Wignore") as process:
+done = []
+threading.Thread(target=answer).start()
+for _ in range(60):
+    time.sleep(0.005)
+    child = os.fork()
+    if not child:
+        signal.alarm(5)
+        print("the child", flush=True)
+        os._exit(0)
+    done += [os.waitpid(child, 0)[1]]
+    if done.pop():
+        done.append("a child hung")
+        break
+print(*done, flush=True)
+done.append(True)
+"""
+    with start(EMIT + script, "-Wignore") as process:
         assert b"a child hung" not in process.stdout.read()
 
 
