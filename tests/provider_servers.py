@@ -3,11 +3,78 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import struct
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from zlib import crc32
+
+# What the services say of two calls, in their own words.
+OPENAI = [
+    {"prompt_tokens": 30, "completion_tokens": 11, "total_tokens": 41},
+    {
+        "prompt_tokens": 1200,
+        "completion_tokens": 7,
+        "total_tokens": 1207,
+        "prompt_tokens_details": {"cached_tokens": 1024, "cache_write_tokens": 128},
+    },
+]
+ANTHROPIC = [
+    {
+        "input_tokens": 10,
+        "output_tokens": 5,
+        "cache_read_input_tokens": 0,
+        "cache_creation_input_tokens": 400,
+    },
+    {
+        "input_tokens": 21,
+        "output_tokens": 6,
+        "cache_read_input_tokens": 400,
+        "cache_creation_input_tokens": 40,
+    },
+]
+GEMINI = [
+    {"promptTokenCount": 40, "candidatesTokenCount": 7, "totalTokenCount": 47},
+    {
+        "promptTokenCount": 1200,
+        "candidatesTokenCount": 9,
+        "totalTokenCount": 1232,
+        "cachedContentTokenCount": 1000,
+        "thoughtsTokenCount": 20,
+        "toolUsePromptTokenCount": 3,
+    },
+]
+OLLAMA = [{"prompt_eval_count": 26, "eval_count": 9}, {"prompt_eval_count": 48, "eval_count": 4}]
+
+
+@contextmanager
+def only_this_machine(monkeypatch):
+    """Forget the developer's settings, and fail if a client wants to leave 127.0.0.1."""
+
+    def guard(owner, name, host_of):
+        def guarded(*args, **kwargs):
+            if host_of(*args) == "127.0.0.1":
+                return function(*args, **kwargs)
+            refused.append(args)
+            raise OSError(f"not on this machine: {args}")
+
+        function = getattr(owner, name)
+        monkeypatch.setattr(owner, name, guarded)
+
+    refused = []
+    settings = ("AWS_", "OPENAI_", "ANTHROPIC_", "OLLAMA_", "LITELLM_", "GOOGLE_", "GEMINI_")
+    for name in list(os.environ):
+        if name.startswith(settings) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else fetched at import
+    monkeypatch.setenv("LITELLM_MODE", "PRODUCTION")  # else a .env file is read
+    guard(socket, "getaddrinfo", lambda host, *_: host)
+    guard(socket.socket, "connect", lambda _, address: address[0])
+    guard(socket.socket, "connect_ex", lambda _, address: address[0])
+    yield
+    assert refused == []
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """docs/cloudwatch.yaml and docs/cloudwatch.md name what the package publishes; cfn-lint checks the rest."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -23,8 +22,7 @@ def blocks(language):
 
 
 def test_the_template_is_clean_under_cfn_lint():
-    if importlib.util.find_spec("cfnlint") is None:
-        pytest.skip("cfn-lint is not installed")
+    pytest.importorskip("cfnlint", reason="cfn-lint is not installed")
     code = "import sys; from cfnlint.runner import main; sys.exit(main())"
     command = [sys.executable, "-c", code, str(DOCS / "cloudwatch.yaml")]
     linted = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -73,16 +73,12 @@ def test_a_shared_agent_gives_the_session_of_each_call(events):
     assert [(event["SessionId"], event["inputTokens"]) for event in events] == [("s-1", 1), ("s-2", 2)]
 
 
-def raise_error(event):
-    raise LookupError("no session")
-
-
 @pytest.mark.filterwarnings("ignore:coroutine 'sleep' was never awaited")
 @pytest.mark.parametrize("parameter", ["dimension_resolver", "property_resolver"])
 @pytest.mark.parametrize(
     "resolver",
     [
-        pytest.param(raise_error, id="raises"),
+        pytest.param(lambda event: {}["session"], id="raises"),
         pytest.param(lambda event: None, id="None"),
         pytest.param(lambda event: "text", id="text"),
         pytest.param(lambda event: [("Model", "x")], id="list"),
@@ -151,9 +147,6 @@ class Proxy:
     def __str__(self):
         return str(self.target[0])
 
-    def __int__(self):
-        return int(self.target[0])
-
 
 class Broken(dict):
     def __iter__(self):
@@ -193,7 +186,7 @@ ODD = [
         CIRCULAR, {"name": "loop", "self": ["(circular, nested too deeply, or too large)"]}, id="circular"
     ),
     pytest.param([Mute()], re.compile(r"\[.*Mute object at"), id="object without a text"),
-    pytest.param([Proxy("session-1"), Proxy(7), Proxy(True)], ["session-1", 7, 1], id="proxies"),
+    pytest.param([Proxy("session-1"), Proxy({"a": 1})], ["session-1", "{'a': 1}"], id="proxies"),
     pytest.param([list(range(20_000))] * 500, re.compile("left out"), id="ten million members"),
     pytest.param(Proxy(), re.compile("Proxy object at"), id="a proxy out of its context"),
     pytest.param(Broken(a=1), re.compile("a"), id="dict that cannot be iterated"),

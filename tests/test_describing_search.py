@@ -130,9 +130,3 @@ def test_different_dimension_values_stay_different(values):
     assume("unknown" not in texts)
     assert len(set(texts.values())) == len(texts)
     assert all(" " <= character <= "~" for text in texts.values() for character in text)
-
-
-@MORE
-@given(st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="\\"), max_size=1024))
-def test_printable_ascii_without_a_backslash_goes_out_as_it_is(value):
-    assert dimension_text(value) == (value if value.strip() else "unknown")

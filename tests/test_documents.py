@@ -46,7 +46,10 @@ for document in DOCUMENTS:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Run each program alone in a process of its own, as pasted; give what each one left behind."""
-    path = os.pathsep.join(map(str, [TESTS / "offline", TESTS, *sys.path]))
+    offline = tmp_path_factory.mktemp("offline")  # lets Agent() have an offline model instead of Bedrock's
+    assign = "import strands.agent.agent as agent, scripted; agent.BedrockModel = scripted.ScriptedModel"
+    (offline / "sitecustomize.py").write_text(assign)
+    path = os.pathsep.join(map(str, [offline, TESTS, *sys.path]))
     options = {"capture_output": True, "text": True, "timeout": 60, "env": {**os.environ, "PYTHONPATH": path}}
 
     def run(code):

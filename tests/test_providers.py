@@ -2,8 +2,6 @@
 
 import gc
 import importlib
-import os
-import socket
 
 import boto3  # comes with Strands
 import pytest
@@ -11,10 +9,15 @@ from strands import Agent
 
 from conftest import counters
 from provider_servers import (
+    ANTHROPIC,
+    GEMINI,
+    OLLAMA,
+    OPENAI,
     anthropic_messages,
     chat_completions,
     converse_stream,
     ollama_chat,
+    only_this_machine,
     serve,
     stream_generate_content,
 )
@@ -32,32 +35,10 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 @pytest.fixture(autouse=True)
-def only_this_machine(monkeypatch):
-    """Forget the developer's settings, and fail if a client wants to leave 127.0.0.1."""
-
-    def guard(owner, name, host_of):
-        def guarded(*args, **kwargs):
-            if host_of(*args) == "127.0.0.1":
-                return function(*args, **kwargs)
-            refused.append(args)
-            raise OSError(f"not on this machine: {args}")
-
-        function = getattr(owner, name)
-        monkeypatch.setattr(owner, name, guarded)
-
-    refused = []
-    settings = ("AWS_", "OPENAI_", "ANTHROPIC_", "OLLAMA_", "LITELLM_", "GOOGLE_", "GEMINI_")
-    for name in list(os.environ):
-        if name.startswith(settings) or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else fetched at import
-    monkeypatch.setenv("LITELLM_MODE", "PRODUCTION")  # else a .env file is read
-    guard(socket, "getaddrinfo", lambda host, *_: host)
-    guard(socket.socket, "connect", lambda _, address: address[0])
-    guard(socket.socket, "connect_ex", lambda _, address: address[0])
-    yield
-    gc.collect()  # what a client leaves open is reported here, not in some other test
-    assert refused == []
+def no_other_machine(monkeypatch):
+    with only_this_machine(monkeypatch):
+        yield
+        gc.collect()  # what a client leaves open is reported here, not in some other test
 
 
 def arguments_of(provider, url):
@@ -90,11 +71,6 @@ def tokens(*counts, read=None, write=None):
     return {name: count for name, count in found if count is not None}
 
 
-OPENAI = {"prompt_tokens": 30, "completion_tokens": 11, "total_tokens": 41}
-OPENAI_CACHED = {"prompt_tokens": 1200, "completion_tokens": 7, "total_tokens": 1207}
-OPENAI_CACHED |= {"prompt_tokens_details": {"cached_tokens": 1024, "cache_write_tokens": 128}}
-
-
 # What the service says of two calls, and what Strands makes of it. The mapping is Strands' own, and
 # changed: each row names the release since when it is this one.
 @pytest.mark.parametrize(
@@ -104,7 +80,7 @@ OPENAI_CACHED |= {"prompt_tokens_details": {"cached_tokens": 1024, "cache_write_
             "OpenAIModel",
             "gpt-4o-mini",
             chat_completions,
-            [OPENAI_CACHED, OPENAI],
+            OPENAI[::-1],
             # Of OpenAI's input, the cached tokens are a part. A counter seen once stays, at 0.
             [tokens(1200, 7, 1207, read=1024, write=128), tokens(30, 11, 41, read=0, write=0)],
             id="OpenAI",
@@ -114,7 +90,7 @@ OPENAI_CACHED |= {"prompt_tokens_details": {"cached_tokens": 1024, "cache_write_
             "LiteLLMModel",
             "openai/gpt-4o-mini",
             chat_completions,
-            [OPENAI, OPENAI_CACHED],
+            OPENAI,
             # As OpenAI's.
             [tokens(30, 11, 41), tokens(1200, 7, 1207, read=1024, write=128)],
             id="LiteLLM",
@@ -124,12 +100,7 @@ OPENAI_CACHED |= {"prompt_tokens_details": {"cached_tokens": 1024, "cache_write_
             "AnthropicModel",
             "claude-sonnet-4-5",
             anthropic_messages,
-            [
-                {"input_tokens": 10, "output_tokens": 5}
-                | {"cache_read_input_tokens": 0, "cache_creation_input_tokens": 400},
-                {"input_tokens": 21, "output_tokens": 6}
-                | {"cache_read_input_tokens": 400, "cache_creation_input_tokens": 40},
-            ],
+            ANTHROPIC,
             # Cached tokens are no part of Anthropic's input, but of Strands' total; it leaves out their 0.
             [tokens(10, 5, 415, write=400), tokens(21, 6, 467, read=400, write=40)],
             id="Anthropic",
@@ -149,11 +120,7 @@ OPENAI_CACHED |= {"prompt_tokens_details": {"cached_tokens": 1024, "cache_write_
             "GeminiModel",
             "gemini-2.5-flash",
             stream_generate_content,
-            [
-                {"promptTokenCount": 40, "candidatesTokenCount": 7, "totalTokenCount": 47},
-                {"promptTokenCount": 1200, "candidatesTokenCount": 9, "totalTokenCount": 1232}
-                | {"cachedContentTokenCount": 1000, "thoughtsTokenCount": 20, "toolUsePromptTokenCount": 3},
-            ],
+            GEMINI,
             # Thoughts are output, results of Gemini's own tools input; the cached tokens are a part of it.
             [tokens(40, 7, 47), tokens(1203, 29, 1232, read=1000)],
             id="Gemini",
@@ -163,7 +130,7 @@ OPENAI_CACHED |= {"prompt_tokens_details": {"cached_tokens": 1024, "cache_write_
             "OllamaModel",
             "llama3.2:3b",
             ollama_chat,
-            [{"prompt_eval_count": 26, "eval_count": 9}, {"prompt_eval_count": 48, "eval_count": 4}],
+            OLLAMA,
             # Ollama gives no total, so Strands adds; it says nothing of its cache.
             [tokens(26, 9, 35), tokens(48, 4, 52)],
             id="Ollama",
