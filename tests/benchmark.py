@@ -1,11 +1,11 @@
-"""What an emission costs, next to the least it could and to the existing package of this name.
+"""What an emission costs, next to the least it could and to the earlier package of this name.
 
     pip download --no-binary :all: --no-deps strands-token-telemetry==0.1.0
     tar -xzf strands_token_telemetry-0.1.0.tar.gz
     python tests/benchmark.py strands_token_telemetry-0.1.0/src
 
 All candidates take turns in one process, on an unbuffered stdout that is a pipe. Each emission has a new
-event, as in Strands. The existing package does less: its values are cumulative, and nothing is checked.
+event, as in Strands. The earlier package does less: its values are cumulative, and nothing is checked.
 """
 
 import io
@@ -117,8 +117,8 @@ def measure(existing):
     candidates = {"emission": emission(package), "encode + write + flush": least(package)}
     imports = {"import": import_of(Path(package.__file__).parents[1])}
     if existing:
-        candidates["emission of the existing package"] = emission(load(existing))
-        imports["import of the existing package"] = import_of(existing)
+        candidates["emission of the earlier package"] = emission(load(existing))
+        imports["import of the earlier package"] = import_of(existing)
     costs = in_turns(ROUNDS, EMISSIONS, False, **candidates)
     yield from (ratio("emission", name, costs) for name in candidates if name != "emission")
     costs = in_turns(IMPORTS, 1, True, **imports)

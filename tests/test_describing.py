@@ -185,7 +185,7 @@ ODD = [
     ),
     pytest.param([Mute()], re.compile(r"\[.*Mute object at"), id="object without a text"),
     pytest.param([Proxy("session-1"), Proxy({"a": 1})], ["session-1", "{'a': 1}"], id="proxies"),
-    pytest.param([list(range(20_000))] * 500, re.compile("left out"), id="ten million members"),
+    pytest.param({"a": [[0] * 20_000] * 500}, re.compile("left out"), id="ten million members"),
     pytest.param(Proxy(), re.compile("Proxy object at"), id="a proxy out of its context"),
     pytest.param(Broken(a=1), re.compile("a"), id="dict that cannot be iterated"),
     pytest.param(10**5000, re.compile("int object at"), id="number with 5,000 digits"),
@@ -209,7 +209,7 @@ ODD = [
 @pytest.mark.parametrize(("odd", "readable"), ODD)
 def test_a_property_of_any_kind_is_readable_and_costs_nothing_else(events, odd, readable, given):
     event = event_of(events, **given({**HEALTHY, "odd": odd}))
-    assert {name: event[name] for name in HEALTHY} == HEALTHY
+    assert repr({name: event[name] for name in HEALTHY}) == repr(HEALTHY)  # 1 is not True
     assert event["inputTokens"] == 10
     if isinstance(readable, re.Pattern):
         assert readable.search(json.dumps(event["odd"]))
@@ -238,10 +238,10 @@ def note(event, name):
 
 
 def test_a_text_of_30_kb_stays_whole_and_one_of_400_kb_is_replaced_by_a_note(events):
-    given = {"page": "x" * 30_000, "transcript": "é" * 70_000, "SessionId": "s-1"}
+    given = {"page": "x" * 30_000, "all pages": "é" * 70_000, "SessionId": "s-1"}
     event = event_of(events, extra_properties=given)
-    assert event == {**event, **given, "transcript": event["transcript"]}
-    assert note(event, "transcript")
+    assert event == {**event, **given, "all pages": event["all pages"]}
+    assert note(event, "all pages")
 
 
 @pytest.mark.parametrize(
@@ -270,9 +270,9 @@ def test_what_is_too_much_together_leaves_out_the_largest_and_no_dimension_or_me
     assert values.items() <= event.items()
     assert event["inputTokens"] == 10
     kept = {name for name, value in properties.items() if event.get(name) == value}
-    if notes and dimensions == 1:
+    if len(properties) > 2 and dimensions == 1:
         assert len(json.dumps(event)) > 256 * 1024 - 1500  # no more than had to be left out
-        assert all(note(event, name) for name in properties.keys() - kept)
+        assert not notes or all(note(event, name) for name in properties.keys() - kept)
 
 
 @pytest.mark.parametrize("value", [Level.HIGH, ("a", "b"), ["a"], "x\ud800", Proxy("gold")], ids=str)

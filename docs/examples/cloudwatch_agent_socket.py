@@ -33,4 +33,4 @@ class CloudWatchAgentSocket:
             connection.recv(1)
 
 
-socket_agent = Agent(hooks=[TokenUsageHook(emitter=CloudWatchAgentSocket("agents/tokens"))])
+socket_agent = Agent(hooks=[TokenUsageHook(emitter=CloudWatchAgentSocket("/agents"))])
