@@ -10,10 +10,12 @@ event, as in Strands. The earlier package does less: its values are cumulative, 
 
 import io
 import json
+import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from importlib import import_module
 from importlib.metadata import version
@@ -80,13 +82,15 @@ def call(*hooks):
     return invoke
 
 
-def import_of(folder):
+def import_of(folder, cache):
+    """Return a function that imports the package in a new Python, from the bytecode of the first time."""
     code = f"import sys, time; sys.path.insert(0, {str(folder)!r}); start = time.perf_counter_ns(); "
     code += f"import {PACKAGE}; print(time.perf_counter_ns() - start)"
+    command = [sys.executable, "-S", "-c", code]  # -S: without what site imports, as for editable installs
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": cache}
 
     def run():
-        # -S: without what site imports, such as the hooks of editable installs.
-        return int(subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, check=True).stdout)
+        return int(subprocess.run(command, capture_output=True, check=True, env=environment).stdout)
 
     return run
 
@@ -112,13 +116,13 @@ def ratio(one, other, costs):
     )
 
 
-def measure(existing):
+def measure(existing, cache):
     package = load()
     candidates = {"emission": emission(package), "encode + write + flush": least(package)}
-    imports = {"import": import_of(Path(package.__file__).parents[1])}
+    imports = {"import": import_of(Path(package.__file__).parents[1], cache)}
     if existing:
         candidates["emission of the earlier package"] = emission(load(existing))
-        imports["import of the earlier package"] = import_of(existing)
+        imports["import of the earlier package"] = import_of(existing, cache)
     costs = in_turns(ROUNDS, EMISSIONS, False, **candidates)
     yield from (ratio("emission", name, costs) for name in candidates if name != "emission")
     costs = in_turns(IMPORTS, 1, True, **imports)
@@ -133,7 +137,8 @@ def main():
     reader, terminal = subprocess.Popen(drain, stdin=subprocess.PIPE, bufsize=0), sys.stdout
     sys.stdout = io.TextIOWrapper(reader.stdin, write_through=True)
     try:
-        lines = list(measure(existing))
+        with tempfile.TemporaryDirectory() as cache:
+            lines = list(measure(existing, cache))
     finally:
         sys.stdout.close()
         sys.stdout = terminal

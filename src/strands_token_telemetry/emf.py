@@ -44,8 +44,6 @@ _NAMESPACE = r"(?!AWS/|:| *\Z)[A-Za-z0-9 ._/#:-]{1,255}"
 _KEY = r"(?!_aws\Z|:| *\Z)[ -~]{1,250}"
 _METRIC_NAME = r"(?!_aws\Z|:| *\Z)[ -~]{1,255}"
 
-_encode = json.JSONEncoder().encode  # as emitters do it that do not write compact JSON
-
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 100
 
@@ -64,7 +62,7 @@ def build_emf_payload(
     Changes none of its arguments, and shares no mutable part with them.
 
     Args:
-        usage: 1 to 100 counters. Each becomes a metric of its name, with the unit `Count`.
+        usage: 1 to 100 counters of at most 2**360. Each becomes a metric of its name, with the unit `Count`.
         namespace: CloudWatch namespace: 1 to 255 letters, digits, spaces and `. - _ / # :`. It does
             not start with `:` or `AWS/`.
         dimensions: Dimension sets, such as `[["Model"], ["Model", "Environment"]]`: at least one
@@ -73,12 +71,13 @@ def build_emf_payload(
             with `:`.
         dimension_values: A value for each name in `dimensions`. A value that is missing or `None` is
             looked up in `extra_properties`; if it is not there either, it is `"unknown"`. Values
-            become strings of 1 to 1,024 printable ASCII characters: a backslash and any other
-            character are escaped as Python does, longer values are cut, and blank ones become
-            `"unknown"`. A name that is in no dimension set becomes a property.
+            become strings of 1 to 1,024 printable ASCII characters: a backslash, and any character that
+            is not printable ASCII, is written as Python's escape; longer values are cut; blank ones
+            become `"unknown"`. A name that is in no dimension set becomes a property.
         extra_properties: Fields of the event that are no metrics; Logs Insights finds them. What JSON
-            does not know goes out as text. If the event would be larger than 256 KB, the largest
-            properties are left out, with a note in their place. Where names collide, a metric wins
+            does not know goes out as text. If the event would be larger than 256 KB, short notes take
+            the place of the largest properties; if that is not enough, the largest are removed. Where
+            names collide, a metric wins
             over a dimension, and a dimension over a property.
         timestamp_ms: Milliseconds since the epoch; now, by default. CloudWatch takes two weeks
             back to two hours ahead.
@@ -111,8 +110,8 @@ def build_emf_payload(
         counters[name] = metric_value(name, value)
         if counters[name] is None:
             raise (ValueError if isinstance(value, (int, float)) else TypeError)(
-                f"usage must give finite numbers by names of 1 to 255 printable ASCII characters, "
-                f"got {shown(value)} for {shown(name)}; write, for example, {{'inputTokens': 12}}"
+                "usage must give finite numbers of at most 2**360 by names of 1 to 255 printable ASCII "
+                f"characters, got {shown(value)} for {shown(name)}; write, for example, {{'inputTokens': 12}}"
             )
     if timestamp_ms is not None and type(timestamp_ms) is not int:
         raise TypeError(
@@ -159,23 +158,26 @@ def compose(
     length = 0
     for members in (dimension_values, properties):
         for name, value in members.items():
-            if name not in payload:
+            if payload.get(name) is None:  # missing, or a dimension value of None
                 payload[name] = member = plain(value)
                 length += len(name) + len(repr(member))
-    # At most: JSON writes a character with 12. A counter or a dimension takes less than 4,096 all in all.
+    # An upper limit: a character takes at most 12 bytes of JSON, a counter or a dimension less than 4,096.
     if 12 * length + 4096 * needed > _MAX_EVENT_LENGTH:
         _leave_out(payload, list(payload)[needed:])
     return payload
 
 
 def _leave_out(payload: dict[str, Any], names: list[str]) -> None:
-    """Put notes in place of the largest properties, then remove the largest, until the event fits."""
-    sizes = {name: len(_encode(name)) + len(_encode(payload[name])) + 4 for name in names}
-    excess = len(_encode(payload)) - _MAX_EVENT_LENGTH
+    """Put notes in place of the largest properties, then remove the largest, until the event fits.
+
+    The sizes are those of `json.dumps`, which writes more than compact JSON.
+    """
+    sizes = {name: len(json.dumps(name)) + len(json.dumps(payload[name])) + 4 for name in names}
+    excess = len(json.dumps(payload)) - _MAX_EVENT_LENGTH
     largest_first = sorted(sizes, key=sizes.__getitem__, reverse=True)
     for name in largest_first:
         note = f"({sizes[name]} bytes left out)"
-        saved = sizes[name] - len(_encode(name)) - len(note) - 6
+        saved = sizes[name] - len(json.dumps(name)) - len(note) - 6
         if excess > 0 and saved > 0:
             payload[name] = note
             sizes[name] -= saved
@@ -192,11 +194,10 @@ def metric_value(name: Any, value: Any) -> int | float | None:
     Numbers of other types than int and float (of NumPy, `Decimal`) are converted.
     """
     if type(value) is int and name in TOKEN_METRICS and 0 <= value <= _MAX_METRIC_VALUE:
-        return value  # as nearly always
+        return value  # the usual case
     number: int | float | None = None
     with contextlib.suppress(Exception):  # no number, or a name that is no string
-        # Text has no order with 0, and NaN has none that is true.
-        if not isinstance(value, bool) and re.fullmatch(_METRIC_NAME, name) and (value >= 0 or value < 0):
+        if not isinstance(value, (bool, str, bytes, bytearray)) and re.fullmatch(_METRIC_NAME, name):
             whole = int(value)
             number = whole if whole == value else float(value)
     return number if number is not None and abs(number) <= _MAX_METRIC_VALUE else None
@@ -256,7 +257,8 @@ def _text(value: Any) -> str:
 
 def _exact(value: Any) -> str:
     """Return `str(value)`, and of a `str` of any class, such as an Enum, the text itself."""
-    return str.__str__(value if issubclass(type(value), str) else str(value))  # not the class of a proxy
+    # type(): isinstance() would believe the __class__ of a proxy.
+    return str.__str__(value if issubclass(type(value), str) else str(value))
 
 
 def check_namespace(namespace: object) -> str:
@@ -315,11 +317,12 @@ def check_mapping(parameter: str, value: object, example: str = "{'Environment':
 
 
 def check_properties(parameter: str, value: object) -> dict[str, Any]:
-    """Return a copy of `value`, containers included, if it can be fields of an event, or raise an error."""
+    """Return a copy of `value`, its dicts, lists and sets too, if it can be fields of an event, or raise."""
     members = check_mapping(parameter, value)
     if "_aws" in members:
         raise ValueError(f"{parameter} may not contain '_aws', which is EMF's own; write another name")
-    return {name: plain(item) if type(item) in (dict, list, set) else item for name, item in members.items()}
+    copied = (dict, list, set)
+    return {name: plain(v) if issubclass(type(v), copied) else v for name, v in members.items()}
 
 
 def shown(value: object) -> str:

@@ -20,12 +20,12 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circula
 # failed. It is never taken back, so it holds for other threads too.
 _text_may_stand_open = False
 
-# One line at a time. It is reentrant because such a lock knows whether this thread holds it.
+# One line at a time. An RLock, because default_emitter asks whether this thread holds it.
 _lock = threading.RLock()
 
 
 def _release_after_fork() -> None:
-    with contextlib.suppress(RuntimeError):  # the wait was too long, and the lock is another thread's
+    with contextlib.suppress(RuntimeError):  # not ours: the wait ended without it
         _lock.release()
 
 
@@ -50,6 +50,7 @@ def default_emitter(payload: dict[str, Any]) -> None:
 
     Raises:
         OSError, ValueError: Stdout is broken, closed or full. The hook logs it, with the event.
+        RuntimeError: A signal handler prints an event while a line is being written.
 
     Example:
         >>> from strands_token_telemetry import default_emitter

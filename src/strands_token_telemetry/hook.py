@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from strands_token_telemetry import emf
 from strands_token_telemetry.emitters import default_emitter, encode, expect_text
-from strands_token_telemetry.usage import attributes, spent
+from strands_token_telemetry.usage import attributes, get, spent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,9 +32,9 @@ class TokenUsageHook:
 
     One hook may serve many agents in many threads. The events for an agent always sum to its
     `event_loop_metrics.accumulated_usage`: each carries what was added since the one before, so that
-    a reused agent, a failed call or a resumed one is counted once. On Strands 1.43 and later it runs
-    before all other after-invocation hooks, so resolvers do not see what those write. After
-    construction no error reaches the agent; the logger `strands_token_telemetry` logs it.
+    a reused agent, a failed call or a resumed one is counted once. On Strands 1.43 and later the hook
+    runs before all other after-invocation hooks, so resolvers do not see what those write. After
+    construction it raises no `Exception` into the agent; the logger `strands_token_telemetry` logs it.
 
     Args:
         namespace: CloudWatch namespace: 1 to 255 letters, digits, spaces and `. - _ / # :`. It does
@@ -108,31 +108,31 @@ class TokenUsageHook:
         hooks = attributes(registry).setdefault("_token_usage_hooks", [])
         if any(hook is self for hook in hooks):
             return
-        hooks.append(self)
         try:
             # First in line: another callback may raise, or be cancelled while it waits, and Strands then
             # calls no further one.
             registry.add_callback(AfterInvocationEvent, self._on_after_invocation, order=-math.inf)
         except TypeError:  # before Strands 1.43 there is no order
             registry.add_callback(AfterInvocationEvent, self._on_after_invocation)
+        hooks.append(self)
 
     def _on_after_invocation(self, event: AfterInvocationEvent) -> None:
         usage: dict[str, int | float] = {}
         try:
-            agent = _get(event, "agent")
-            usage = spent(_get(agent, "event_loop_metrics"), event)
+            agent = get(event, "agent")
+            usage = spent(get(agent, "event_loop_metrics"), event)
             if not any(usage.values()):
-                result = _get(event, "result")
-                # An event made by hand may have a result alone. Before Strands 1.43, which brought HookOrder,
-                # another hook may have replaced the agent's metrics; the result still has those of the call.
-                if not (usage and hasattr(sys.modules.get("strands.hooks"), "HookOrder")):
-                    usage = spent(_get(result, "metrics"), event) or usage
+                result = get(event, "result")
+                # Before Strands 1.43, which brought HookOrder, another hook may have replaced the agent's
+                # metrics, and an event made by hand may have none. The result still has those of the call.
+                if not usage or not hasattr(sys.modules.get("strands.hooks"), "HookOrder"):
+                    usage = spent(get(result, "metrics"), event) or usage
                 if result is None and not any(usage.values()):
                     return
             if usage:
                 self._emit(usage, event, agent)
         except BaseException as error:
-            _log(logging.ERROR, "token usage was not emitted: %s", usage)
+            _log(logging.ERROR, "token usage may not have been emitted: %s", usage)
             if not isinstance(error, Exception):  # KeyboardInterrupt, SystemExit, CancelledError
                 raise
 
@@ -147,19 +147,21 @@ class TokenUsageHook:
             for key in keys:
                 if values.get(key) is None and properties.get(key) is None:
                     values = {**values, key: _find(key, agent)}
-        timestamp_ms = time.time_ns() // 1_000_000
-        description = (usage, self.namespace, self.dimensions, values, properties, timestamp_ms)
+        now = time.time_ns() // 1_000_000
+        compose = functools.partial(
+            emf.compose, usage, self.namespace, self.dimensions, values, properties, now
+        )
         if _streams_text(event, agent):
             expect_text()
         try:
-            returned: object = self.emitter(emf.compose(*description))
+            returned: object = self.emitter(compose())
             if isinstance(returned, types.CoroutineType):
                 raise TypeError(
                     "emitter returned a coroutine, which nobody awaits; schedule it in the emitter"
                 )
         except Exception:
             # Composed anew: the emitter may have changed the one it was given.
-            event_as_json = encode(emf.compose(*description))
+            event_as_json = encode(compose())
             _log(logging.ERROR, "emitter failed; this event was not delivered: %s", event_as_json)
 
 
@@ -178,10 +180,10 @@ def _find(dimension: str, agent: object) -> str | None:
     """Return the value of a dimension that the agent itself gives, if it does."""
     value = None
     if dimension == "AgentName":
-        value = _get(agent, "name")
+        value = get(agent, "name")
     elif dimension == "Model":
         with contextlib.suppress(Exception):
-            config = _get(agent, "model").get_config()
+            config = get(agent, "model").get_config()
             # SageMaker is configured by an endpoint, all other providers of Strands by a model id.
             value = config.get("model_id") or config.get("endpoint_name")
     if isinstance(value, str):
@@ -203,19 +205,11 @@ def _say_unknown(dimension: str) -> None:
 
 def _streams_text(event: AfterInvocationEvent, agent: object) -> bool:
     """Say whether a callback handler may have left text without a newline on stdout."""
-    handler = _get(agent, "callback_handler")
-    state = _get(event, "invocation_state")
+    handler = get(agent, "callback_handler")
+    state = get(event, "invocation_state")
     if type(state) is dict and "callback_handler" in state:  # agent("...", callback_handler=...)
         handler = state["callback_handler"]
-    return handler is not None and _get(handler, "__name__") != "null_callback_handler"
-
-
-def _get(owner: object, name: str) -> Any:
-    """Return an attribute, or None where there is none or its property raises."""
-    try:
-        return getattr(owner, name)
-    except Exception:
-        return None
+    return handler is not None and get(handler, "__name__") != "null_callback_handler"
 
 
 def _check_callable(parameter: str, function: _Function) -> _Function:

@@ -1,4 +1,4 @@
-"""What was spent since the event before. The state of the counting, which lives in what it describes."""
+"""What an agent has spent since its event before. The state of the counting lives in what it describes."""
 
 from __future__ import annotations
 
@@ -19,25 +19,22 @@ if hasattr(os, "register_at_fork"):  # no other thread would release it in a for
     os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001 (as in logging)
 
 
-def spent(metrics: Any, event: object) -> dict[str, int | float]:
+def spent(metrics: object, event: object) -> dict[str, int | float]:
     """Return what was added to each counter of `metrics` since the event before.
 
     Strands adds to `EventLoopMetrics.accumulated_usage` for the whole life of an agent and never resets
     it, so what an invocation spent is the difference to what was reported before. If a counter went
-    down, or `accumulated_usage` is another object, all counters have started at zero again. This is
-    Prometheus' rule. A counter that is no number of 0 or more this time is left out, and goes on from
-    its last good value.
+    down, as after a restart in Prometheus, or `accumulated_usage` is another object, all counters have
+    started at zero again. A counter that is no number of 0 or more this time is left out, and goes on
+    from its last good value.
 
     Args:
         metrics: Has `accumulated_usage`, a mapping from names to numbers; anything else gives `{}`.
-        event: The event to measure for. A second time for the same event gives the same.
+        event: The event to measure for. A second call for the same event and counters gives the same.
     """
     with _lock:
-        try:
-            accumulated = metrics.accumulated_usage
-        except Exception:  # none, or a Strands agent that has no such metrics
-            return {}
-        if not isinstance(accumulated, (dict, Mapping)):
+        accumulated = get(metrics, "accumulated_usage")
+        if not isinstance(accumulated, (dict, Mapping)):  # dict first: asking an ABC takes longer
             return {}
         measured: list[tuple[Any, dict[str, int | float]]] = attributes(event).setdefault(_KEY, [])
         for measured_of, usage in measured:
@@ -61,6 +58,14 @@ def spent(metrics: Any, event: object) -> dict[str, int | float]:
                 break
         measured.append((accumulated, usage))
         return usage
+
+
+def get(owner: object, name: str) -> Any:
+    """Return an attribute, or None where there is none or its property raises."""
+    try:
+        return getattr(owner, name)
+    except Exception:
+        return None
 
 
 def attributes(owner: object) -> dict[str, Any]:
