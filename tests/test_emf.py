@@ -73,11 +73,11 @@ def test_a_declared_dimension_is_always_at_the_root(values, properties, expected
 
 def test_a_metric_wins_over_a_dimension_value_and_a_dimension_value_over_a_property():
     payload = build(
-        dimension_values={"Model": "m", "inputTokens": "x", "Region": "value"},
-        extra_properties={"outputTokens": "x", "Region": "property", "Model": "x"},
+        dimension_values={"Model": "m", "inputTokens": "x", "Region": "value", "Zone": None},
+        extra_properties={"outputTokens": "x", "Region": "property", "Model": "x", "Zone": "property"},
     )
     assert (payload["inputTokens"], payload["outputTokens"]) == (12, 5)
-    assert (payload["Region"], payload["Model"]) == ("value", "m")
+    assert (payload["Region"], payload["Model"], payload["Zone"]) == ("value", "m", "property")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+from collections import Counter
 from unittest.mock import AsyncMock, MagicMock
 
 import pytest
@@ -32,17 +33,16 @@ def test_the_configuration_can_be_read_back(arguments, kept):
 
 
 def test_a_later_change_by_the_caller_changes_nothing(events):
-    sets, values, fields = [["Stage"]], {"Stage": "prod"}, {"tags": ["a"]}
+    sets, values, fields = [["Stage"]], {"Stage": "prod"}, {"tags": ["a"], "by": Counter("a")}
     hook = TokenUsageHook(dimensions=sets, dimension_values=values, extra_properties=fields, emitter=events)
     sets[0].append("Other")
     sets.append(["Third"])
-    values["Stage"] = "test"
+    values["Stage"] = fields["by"]["b"] = fields["more"] = 1
     fields["tags"].append("b")
-    fields["more"] = 1
     make_agent(hooks=[hook])("hello")
-    (event,) = events
+    event = events[0]
     assert event["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["Stage"]]
-    assert (event["Stage"], event["tags"], "more" in event) == ("prod", ["a"], False)
+    assert (event["Stage"], event["tags"], event["by"], "more" in event) == ("prod", ["a"], {"a": 1}, False)
 
 
 def test_a_falsy_callable_is_a_callable():
