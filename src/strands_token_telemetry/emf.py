@@ -148,12 +148,13 @@ def compose(
             if key not in payload:
                 value = dimension_values.get(key)
                 payload[key] = dimension_text(properties.get(key) if value is None else value)
-    if not usage.keys().isdisjoint(payload):
+    distinct = len(payload) + len(usage)
+    payload.update(usage)
+    if len(payload) < distinct:
         # A counter that Strands did not have when the dimensions were checked. The count matters more:
         # the name leaves its sets, and sets that are then the same become one.
         fewer = ([key for key in keys if key not in usage] for keys in dimensions)
         directive["Dimensions"] = list({frozenset(keys): keys for keys in fewer}.values())
-    payload.update(usage)
     needed = len(payload)
     length = 0
     for members in (dimension_values, properties):
