@@ -161,8 +161,8 @@ User = dataclasses.make_dataclass("User", ["name"])
 CIRCULAR = {"name": "loop"}
 CIRCULAR["self"] = [CIRCULAR]
 DEEP = functools.reduce(lambda inner, _: [inner], range(3_000), "bottom")
-SHARED = functools.reduce(lambda inner, _: [inner, inner], range(60), "bottom")
-HEALTHY = {"text": "é 🦜", "whole": 1.0, "part": 1.5, "none": None, "big": 10**30, "nested": {"a": [1, True]}}
+SHARED = functools.reduce(lambda inner, _: {"a": inner, "b": [inner]}, range(40), "bottom")
+HEALTHY = {"text": "é 🦜", "whole": 1.0, "none": None, "big": 10**30, "deep": {"a": [1.5, True, False]}}
 
 ODD = [
     pytest.param(Colour.RED, "Colour.RED", id="Enum"),

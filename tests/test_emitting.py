@@ -325,7 +325,7 @@ for _ in range(60):
 done.append(True)
 """
     with start(EMIT + script, "-Wignore") as process:
-        assert b"a child hung" not in process.stdout.read()
+        assert (b"a child hung" in process.stdout.read(), process.wait()) == (False, 0)
 
 
 @buffered_or_not
