@@ -14,7 +14,7 @@ from strands_token_telemetry import emitters, hook
 # HYPOTHESIS_PROFILE=thorough, looks longer.
 slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
 common = {"database": None, "deadline": None, "suppress_health_check": slow}
-settings.register_profile("quick", max_examples=25, stateful_step_count=15, derandomize=True, **common)
+settings.register_profile("quick", max_examples=15, stateful_step_count=12, derandomize=True, **common)
 settings.register_profile("thorough", max_examples=150, stateful_step_count=40, derandomize=False, **common)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
