@@ -65,9 +65,9 @@ async def async_generator_function(payload):
 
 # For each: the parameter, what came, the error, and what the message says beside the name of the parameter.
 BY_BOTH = [
-    ("namespace", b"Team", TypeError, "got b'Team'"),
-    ("namespace", Mute(), TypeError, "Mute"),
     ("namespace", "", ValueError, "got ''"),
+    ("namespace", Mute(), TypeError, "Mute"),
+    ("namespace", 10**5000, TypeError, "int object at"),
     ("namespace", "  ", ValueError, "blank"),
     ("namespace", "x" * 256, ValueError, "255"),
     ("namespace", ":Team", ValueError, "start with ':'"),
