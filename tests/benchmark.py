@@ -24,7 +24,7 @@ from pathlib import Path
 from strands.agent.agent_result import AgentResult
 from strands.hooks import AfterInvocationEvent
 
-from scripted import make_agent, says
+from helpers import make_agent, says
 
 PACKAGE = "strands_token_telemetry"
 ROUNDS, EMISSIONS, CALLS, IMPORTS = 300, 20, 3, 30

@@ -1,13 +1,11 @@
 import json
 import logging
-import marshal
 import os
-from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from emf_checker import extract, parse
+from helpers import Events
 from strands_token_telemetry import emitters, hook
 
 # Real agents are slow by hypothesis' standards. The quick search is the same each time; the random one,
@@ -24,43 +22,6 @@ def a_process_in_which_no_agent_has_emitted(monkeypatch):
     """Forget what the package remembers for the life of a process: text on stdout, and warnings said once."""
     monkeypatch.setattr(emitters, "_text_may_stand_open", False)
     hook._say_unknown.cache_clear()
-
-
-class Events(list):
-    """An emitter that keeps each event, after the EMF checker has passed its line.
-
-    Any encoder can write an event, so it is written here by a plain one.
-    """
-
-    def __call__(self, payload):
-        marshal.dumps(payload)  # refuses what is no built-in type itself: an Enum, any subclass of str
-        event = checked(json.dumps(payload, allow_nan=False))
-        assert event == payload  # a tuple, or a key that is no string, would have changed
-        self.append(event)
-
-    def total(self, **members):
-        """Return the sum of the metrics over the events that have these members."""
-        total = Counter()
-        for event in self:
-            if members.items() <= event.items():
-                total.update(counters(event))
-        return +total
-
-    @property
-    def inputs(self):
-        return [event["inputTokens"] for event in self]
-
-
-def checked(line):
-    """Return the event on a line that breaks no rule."""
-    extract(line)
-    return parse(line)
-
-
-def counters(event):
-    """Return the metrics of an event, by name."""
-    (directive,) = event["_aws"]["CloudWatchMetrics"]
-    return {metric["Name"]: event[metric["Name"]] for metric in directive["Metrics"]}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripted import make_agent, says
+from helpers import make_agent, says
 from strands_token_telemetry import TokenUsageHook
 from strands_token_telemetry.emf import TOKEN_METRICS
 

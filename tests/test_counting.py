@@ -18,7 +18,7 @@ from strands import Agent, tool
 from strands.hooks import AfterInvocationEvent
 from strands.telemetry.metrics import EventLoopMetrics
 
-from scripted import call, fails, make_agent, reentrant, says, since, uses
+from helpers import call, fails, make_agent, reentrant, says, since, uses
 from strands_token_telemetry import TokenUsageHook
 
 results_have_metrics = since("1.20", "AfterInvocationEvent.result")

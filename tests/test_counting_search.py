@@ -15,8 +15,7 @@ from pydantic import create_model
 from strands.hooks import AfterInvocationEvent
 from strands.telemetry.metrics import EventLoopMetrics
 
-from conftest import Events
-from scripted import STRANDS, call, fails, hangs, make_agent, says, uses
+from helpers import STRANDS, Events, call, fails, hangs, make_agent, says, uses
 from strands_token_telemetry import TokenUsageHook
 
 TOKENS = st.tuples(st.integers(0, 5000), st.integers(0, 5000))

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from scripted import ScriptedModel, make_agent, says, since
+from helpers import Colour, Mute, MuteText, ScriptedModel, Stage, make_agent, says, since
 from strands_token_telemetry import TokenUsageHook
 
 
@@ -120,18 +120,6 @@ def test_an_emitter_that_changes_its_event_changes_no_other(events):
 # Any value as a property: the event is plain JSON data, and what is healthy stays as it is.
 
 
-class Mute:
-    def __repr__(self):
-        raise RuntimeError("no text")
-
-
-class MuteText(str):
-    def __str__(self):
-        raise RuntimeError("no text")
-
-    __repr__ = __str__
-
-
 class Proxy:
     """Stands for an object while it has one, as werkzeug's and wrapt's proxies do."""
 
@@ -153,8 +141,6 @@ class Broken(dict):
     keys = items = __iter__
 
 
-Colour = enum.Enum("Colour", {"RED": "red"})
-Stage = enum.Enum("Stage", {"PROD": "prod"}, type=str)
 Level = enum.IntEnum("Level", {"HIGH": 3})
 User = dataclasses.make_dataclass("User", ["name"])
 

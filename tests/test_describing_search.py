@@ -11,9 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from emf_checker import extract, parse
+from helpers import Colour, Mute, MuteText
 from strands_token_telemetry import TokenUsageHook
 from strands_token_telemetry.emf import dimension_text
-from test_describing import Colour, Mute, MuteText
 
 USAGE = {"inputTokens": 11, "outputTokens": 7, "totalTokens": 18, "cacheReadInputTokens": 3}
 

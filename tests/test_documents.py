@@ -17,9 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import checked, counters
 from emf_checker import extract
-from scripted import STRANDS, ScriptedModel, make_agent
+from helpers import STRANDS, ScriptedModel, checked, counters, make_agent
 from strands_token_telemetry import TokenUsageHook, build_emf_payload
 from strands_token_telemetry.emf import TOKEN_METRICS
 
@@ -47,7 +46,7 @@ for document in DOCUMENTS:
 def finished(tmp_path_factory):
     """Run each program alone in a process of its own, as pasted; give what each one left behind."""
     offline = tmp_path_factory.mktemp("offline")  # lets Agent() have an offline model instead of Bedrock's
-    assign = "import strands.agent.agent as agent, scripted; agent.BedrockModel = scripted.ScriptedModel"
+    assign = "import strands.agent.agent as agent, helpers; agent.BedrockModel = helpers.ScriptedModel"
     (offline / "sitecustomize.py").write_text(assign)
     path = os.pathsep.join(map(str, [offline, TESTS, *sys.path]))
     options = {"capture_output": True, "text": True, "timeout": 60, "env": {**os.environ, "PYTHONPATH": path}}

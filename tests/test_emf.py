@@ -6,10 +6,8 @@ import time
 
 import pytest
 
-from conftest import Events
-from scripted import make_agent
+from helpers import Events, Mute, Stage, make_agent
 from strands_token_telemetry import TokenUsageHook, build_emf_payload
-from test_describing import Mute, Stage
 
 USAGE = {"inputTokens": 12, "outputTokens": 5, "totalTokens": 17}
 

@@ -18,7 +18,7 @@ from strands.hooks import AfterInvocationEvent
 from strands.telemetry.metrics import EventLoopMetrics
 
 from emf_checker import extract, parse
-from scripted import call, fails, make_agent, says, since, start, uses
+from helpers import call, fails, make_agent, print_text, says, since, start, uses
 from strands_token_telemetry import TokenUsageHook, default_emitter
 
 buffered_or_not = pytest.mark.parametrize("options", [["-u"], []], ids=["unbuffered", "buffered"])
@@ -26,10 +26,6 @@ buffered_or_not = pytest.mark.parametrize("options", [["-u"], []], ids=["unbuffe
 
 def fail(*arguments):
     raise OSError("out of order")
-
-
-def print_text(**kwargs):
-    print(kwargs.get("data", ""), end="")
 
 
 class PrintsText:
@@ -126,9 +122,8 @@ def test_a_line_after_one_that_broke_off_stands_alone(monkeypatch, undelivered):
 def test_eight_threads_print_whole_lines_between_streamed_text(options):
     script = """
         from concurrent.futures import ThreadPoolExecutor
-        from scripted import make_agent, says
+        from helpers import make_agent, print_text, says
         from strands_token_telemetry import TokenUsageHook
-        from test_emitting import print_text
         settings = {"callback_handler": print_text, "hooks": [TokenUsageHook()]}
         agents = [make_agent(says(tokens=(n, 1)), **settings) for n in range(8)]
         with ThreadPoolExecutor(8) as pool:
@@ -163,7 +158,7 @@ def test_one_write_and_a_flush_carry_the_line_to_a_stdout_that_was_replaced(monk
 def test_a_process_that_is_killed_after_a_call_has_printed_its_line_after_what_it_printed_before(options):
     script = """
         import os
-        from scripted import make_agent
+        from helpers import make_agent
         from strands_token_telemetry import TokenUsageHook
         hook = TokenUsageHook(extra_properties={"user": "Zoë 🦜"}, dimension_values={"Model": "模型"})
         print("printed before")
@@ -355,7 +350,7 @@ while len(kept) < 30:
 def test_a_reader_that_goes_away_costs_the_agent_nothing_and_a_log_configured_late_has_the_counts(options):
     script = """
         import faulthandler, logging.config, sys
-        from scripted import make_agent, says
+        from helpers import make_agent, says
         from strands_token_telemetry import TokenUsageHook
         logging.getLogger("strands_token_telemetry").info("a logger that exists is disabled")
         handlers = {"stderr": {"class": "logging.StreamHandler"}}

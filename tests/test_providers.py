@@ -7,7 +7,7 @@ import boto3  # comes with Strands
 import pytest
 from strands import Agent
 
-from conftest import counters
+from helpers import counters, since
 from provider_servers import (
     ANTHROPIC,
     GEMINI,
@@ -21,7 +21,6 @@ from provider_servers import (
     serve,
     stream_generate_content,
 )
-from scripted import since
 from strands_token_telemetry import TokenUsageHook
 
 # What two of the clients do to their own libraries; every other warning is an error here as well.

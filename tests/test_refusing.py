@@ -7,9 +7,8 @@ from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
-from scripted import make_agent
+from helpers import Mute, make_agent
 from strands_token_telemetry import TokenUsageHook, build_emf_payload, default_emitter
-from test_describing import Mute
 
 DEFAULTS = {"namespace": "Strands/AgentTokenUsage", "dimensions": [["Model"]], "dimension_values": {}}
 DEFAULTS |= {"dimension_resolver": None, "extra_properties": None, "property_resolver": None}

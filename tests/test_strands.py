@@ -7,7 +7,7 @@ import pytest
 from strands import Agent, tool
 from strands.multiagent import GraphBuilder, Swarm
 
-from scripted import ScriptedModel, fails, make_agent, says, since, uses
+from helpers import ScriptedModel, fails, make_agent, says, since, uses
 from strands_token_telemetry import TokenUsageHook
 
 members_may_have_hooks = since("1.7", "hooks on members of a graph or swarm")

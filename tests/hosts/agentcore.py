@@ -5,7 +5,7 @@ import sys
 from bedrock_agentcore import BedrockAgentCoreApp
 from strands.handlers.callback_handler import PrintingCallbackHandler
 
-from scripted import make_agent, says
+from helpers import make_agent, says
 from strands_token_telemetry import TokenUsageHook
 
 app = BedrockAgentCoreApp()

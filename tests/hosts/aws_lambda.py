@@ -4,7 +4,7 @@ import logging
 
 from strands.handlers.callback_handler import PrintingCallbackHandler
 
-from scripted import fails, make_agent, says, uses
+from helpers import fails, make_agent, says, uses
 from strands_token_telemetry import TokenUsageHook
 
 hook = TokenUsageHook()

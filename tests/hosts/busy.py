@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from scripted import make_agent, says
+from helpers import make_agent, says
 from strands_token_telemetry import TokenUsageHook
 
 logging.basicConfig(stream=sys.stderr)

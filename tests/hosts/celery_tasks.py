@@ -6,7 +6,7 @@ from pathlib import Path
 from celery import Celery
 from strands.handlers.callback_handler import PrintingCallbackHandler
 
-from scripted import make_agent, says
+from helpers import make_agent, says
 from strands_token_telemetry import TokenUsageHook
 
 folder = Path(os.environ["CELERY_FOLDER"])

@@ -3,7 +3,7 @@
 import runpy
 from pathlib import Path
 
-from scripted import make_agent, says
+from helpers import make_agent, says
 from strands_token_telemetry import TokenUsageHook
 
 try:

@@ -9,7 +9,7 @@ import time
 
 from strands.handlers.callback_handler import PrintingCallbackHandler
 
-from scripted import make_agent, says
+from helpers import make_agent, says
 from strands_token_telemetry import TokenUsageHook
 
 hook = TokenUsageHook()

@@ -1,8 +1,10 @@
-"""A model that follows a script, for a real Agent: each call of the model takes the next turn."""
+"""What several test files need: a real Agent with a scripted model, checked events, odd values."""
 
 import asyncio
+import enum
 import inspect
 import json
+import marshal
 import os
 import subprocess
 import sys
@@ -16,6 +18,8 @@ import pytest
 import strands.types.exceptions
 from strands import Agent, tool
 from strands.models import Model
+
+from emf_checker import extract, parse
 
 STRANDS = tuple(int(part) for part in version("strands-agents").split(".")[:2])
 
@@ -138,3 +142,67 @@ def start(script, *options, stdin=None, stderr=None, **environment):
     env = {**os.environ, "PYTHONUNBUFFERED": "", "PYTHONPATH": path, **environment}
     command = [sys.executable, *options, "-c", textwrap.dedent(script)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stdin=stdin, stderr=stderr, env=env)
+
+
+def print_text(**kwargs):
+    """Print what an agent streams, as a callback handler."""
+    print(kwargs.get("data", ""), end="")
+
+
+# What a hook emits.
+
+
+class Events(list):
+    """An emitter that keeps each event, after the EMF checker has passed its line.
+
+    Any encoder can write an event, so it is written here by a plain one.
+    """
+
+    def __call__(self, payload):
+        marshal.dumps(payload)  # refuses what is no built-in type itself: an Enum, any subclass of str
+        event = checked(json.dumps(payload, allow_nan=False))
+        assert event == payload  # a tuple, or a key that is no string, would have changed
+        self.append(event)
+
+    def total(self, **members):
+        """Return the sum of the metrics over the events that have these members."""
+        total = Counter()
+        for event in self:
+            if members.items() <= event.items():
+                total.update(counters(event))
+        return +total
+
+    @property
+    def inputs(self):
+        return [event["inputTokens"] for event in self]
+
+
+def checked(line):
+    """Return the event on a line that breaks no rule."""
+    extract(line)
+    return parse(line)
+
+
+def counters(event):
+    """Return the metrics of an event, by name."""
+    (directive,) = event["_aws"]["CloudWatchMetrics"]
+    return {metric["Name"]: event[metric["Name"]] for metric in directive["Metrics"]}
+
+
+# Values that no JSON encoder knows.
+
+
+class Mute:
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+
+class MuteText(str):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+Colour = enum.Enum("Colour", {"RED": "red"})
+Stage = enum.Enum("Stage", {"PROD": "prod"}, type=str)
