@@ -20,8 +20,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 @pytest.fixture(autouse=True)
 def a_process_in_which_no_agent_has_emitted(monkeypatch):
     """Forget what the package remembers for the life of a process: text on stdout, and warnings said once."""
-    monkeypatch.setattr(emitters, "_text_may_stand_open", False)
-    hook._say_unknown.cache_clear()
+    monkeypatch.setattr(emitters, "_newline_first", False)
+    hook._warn_once.cache_clear()
 
 
 @pytest.fixture

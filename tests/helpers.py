@@ -170,11 +170,15 @@ class Events(list):
         for event in self:
             if members.items() <= event.items():
                 total.update(counters(event))
-        return +total
+        return without_zeros(total)
 
     @property
     def inputs(self):
         return [event["inputTokens"] for event in self]
+
+
+def without_zeros(counters):
+    return Counter({name: count for name, count in counters.items() if count})
 
 
 def checked(line):

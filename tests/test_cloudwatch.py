@@ -10,7 +10,7 @@ import pytest
 
 from helpers import make_agent, says
 from strands_token_telemetry import TokenUsageHook
-from strands_token_telemetry.emf import TOKEN_METRICS
+from strands_token_telemetry.checks import TOKEN_METRICS
 
 DOCS = Path(__file__).parents[1] / "docs"
 TEMPLATE = (DOCS / "cloudwatch.yaml").read_text(encoding="utf-8")

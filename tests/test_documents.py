@@ -20,7 +20,7 @@ import pytest
 from emf_checker import extract
 from helpers import STRANDS, ScriptedModel, checked, counters, make_agent
 from strands_token_telemetry import TokenUsageHook, build_emf_payload
-from strands_token_telemetry.emf import TOKEN_METRICS
+from strands_token_telemetry.checks import TOKEN_METRICS
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -107,7 +107,9 @@ def test_the_table_of_parameters_is_the_signature(document):
         value = getattr(TokenUsageHook(), name)
         assert default == (value.__name__ if callable(value) else json.dumps(value).replace("null", "None"))
         annotation = TokenUsageHook.__init__.__annotations__[name].removesuffix(" | None")
-        assert kind == annotation.replace("str | None]", "str]").replace("Mapping", "dict")
+        assert kind == annotation.replace("str | None]", "str]").replace("Mapping", "dict").replace(
+            "Emitter", "Callable[[dict[str, Any]], None]"
+        )
 
 
 @pytest.mark.parametrize("documented", [TokenUsageHook, build_emf_payload])

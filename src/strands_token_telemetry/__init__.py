@@ -9,6 +9,6 @@ from strands_token_telemetry.emf import build_emf_payload
 from strands_token_telemetry.emitters import default_emitter
 from strands_token_telemetry.hook import TokenUsageHook
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["TokenUsageHook", "__version__", "build_emf_payload", "default_emitter"]

@@ -1,9 +1,7 @@
-"""An event as one JSON line, and the emitter that prints it."""
+"""An event as one line on stdout."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import io
 import json
 import os
@@ -13,44 +11,34 @@ from typing import Any
 
 from strands_token_telemetry.emf import plain
 
-# Without a check for circular references, which takes a fifth of the time: an event has none.
+# Without the check for circular references, which takes a fifth of the time: an event has none.
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
-# Whether text without a newline may stand on stdout: a Strands agent streams there, or a write has
-# failed. It is never taken back, so it holds for other threads too.
-_text_may_stand_open = False
+_newline_first = False
 
-# One line at a time. An RLock, because default_emitter asks whether this thread holds it.
 _lock = threading.RLock()
 
 
-def _release_after_fork() -> None:
-    with contextlib.suppress(RuntimeError):  # not ours: the wait ended without it
-        _lock.release()
+def _renew_lock() -> None:
+    global _lock  # noqa: PLW0603 (in a forked child, no thread is left to release the old one)
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    # A fork waits for the thread that is writing, for a child would find the lock of stdout's buffer
-    # locked for ever. It waits for a second at most, since the reader of stdout may be stuck.
-    os.register_at_fork(
-        before=functools.partial(_lock.acquire, timeout=1),
-        after_in_parent=_release_after_fork,
-        after_in_child=_lock._at_fork_reinit,  # type: ignore[attr-defined]  # noqa: SLF001 (as in logging)
-    )
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def default_emitter(payload: dict[str, Any]) -> None:
     """Print `payload` as one line of compact ASCII JSON on `sys.stdout`, at once.
 
-    The line stands alone, from whatever thread and after whatever text agents have streamed to stdout.
+    The line stands alone, whichever thread prints it and whatever text agents have streamed to stdout.
 
     Args:
-        payload: An EMF event, as `build_emf_payload` returns it. It is not changed. What JSON does not
-            know goes out as text.
+        payload: An EMF event, as `build_emf_payload` returns it. It is not changed. Anything that JSON
+            cannot represent becomes a string.
 
     Raises:
         OSError, ValueError: Stdout is broken, closed or full. The hook logs it, with the event.
-        RuntimeError: A signal handler prints an event while a line is being written.
 
     Example:
         >>> from strands_token_telemetry import default_emitter
@@ -58,14 +46,11 @@ def default_emitter(payload: dict[str, Any]) -> None:
         {"inputTokens":12}
     """
     line = encode(payload)
-    if _lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 (as in threading)
-        raise RuntimeError("a signal handler has interrupted the line that is being written")
     with _lock:
-        text = f"\n{line}\n" if _text_may_stand_open else f"{line}\n"
         try:
-            _write(text)
+            _write(f"\n{line}\n" if _newline_first else f"{line}\n")
         except BaseException:
-            expect_text()
+            begin_with_newline()  # a part of the line may stand there
             raise
 
 
@@ -73,28 +58,32 @@ def encode(payload: dict[str, Any]) -> str:
     """Return `payload` as compact ASCII JSON."""
     try:
         return _encode(payload)
-    except Exception:  # no event of the hook, or one that an emitter has changed
+    except Exception:  # not plain JSON data: an emitter has changed the event, or made its own
         return _encode(plain(payload))
 
 
-def expect_text() -> None:
-    """Begin all further lines with a newline, for text may stand on stdout without one."""
-    global _text_may_stand_open  # noqa: PLW0603 (of the process, as stdout is)
-    _text_may_stand_open = True
+def begin_with_newline() -> None:
+    """Begin all further lines of this process with a newline, because text may stand before them."""
+    global _newline_first  # noqa: PLW0603 (stdout belongs to the process)
+    _newline_first = True
 
 
 def _write(text: str) -> None:
+    """Write a text to stdout, past all buffers."""
     stdout = sys.stdout
     if type(stdout) is not io.TextIOWrapper:  # replaced, by a notebook or a test for example
         stdout.write(text)
-        stdout.flush()
+        if hasattr(stdout, "flush"):
+            stdout.flush()
         return
-    # Past the buffer, where a line would stand that a pipe does not take now, or that a forked child
-    # prints once more. Without a buffer, Python takes no notice when a pipe takes only a part.
+    # A text layer without a buffer does not notice that a non-blocking pipe has taken only a part.
     stdout.flush()
-    raw: Any = getattr(stdout.buffer, "raw", stdout.buffer)
+    binary: Any = getattr(stdout.buffer, "raw", stdout.buffer)
     data = text.encode()
-    while (written := raw.write(data)) != len(data):
-        if written is None:  # a pipe that does not wait for its reader
+    while data:
+        written = binary.write(data)
+        if written is None:  # a non-blocking pipe that is full
             raise BlockingIOError("stdout takes no more")
         data = data[written:]
+    if binary is stdout.buffer:  # without a raw file behind it, such as that of a socket
+        binary.flush()

@@ -1,4 +1,4 @@
-"""TokenUsageHook: after each invocation of a Strands agent, one event with what it has spent."""
+"""TokenUsageHook: after each invocation of a Strands agent, one event with the tokens it has spent."""
 
 from __future__ import annotations
 
@@ -6,61 +6,63 @@ import contextlib
 import functools
 import logging
 import math
-import sys
-import time
-import types
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
 
-from strands_token_telemetry import emf
-from strands_token_telemetry.emitters import default_emitter, encode, expect_text
-from strands_token_telemetry.usage import attributes, get, spent
+from strands_token_telemetry import checks, emf
+from strands_token_telemetry.emitters import begin_with_newline, default_emitter, encode
+from strands_token_telemetry.usage import get, spent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
+    from strands import Agent
     from strands.hooks import AfterInvocationEvent, HookRegistry
+    from strands.plugins import Plugin
+else:
+    Plugin = object  # Strands looks at the attributes of a plugin, not at its class
 
-__all__ = ["TokenUsageHook", "default_emitter"]
+__all__ = ["Emitter", "TokenUsageHook", "default_emitter"]
+
+Emitter = Callable[[dict[str, Any]], None]
 
 _NAMESPACE = "Strands/AgentTokenUsage"
 
-_Function = TypeVar("_Function", bound="Callable[..., Any] | None")
 
+class TokenUsageHook(Plugin):
+    """Strands hook provider, and plugin, that emits an EMF event with the tokens of each invocation.
 
-class TokenUsageHook:
-    """Strands hook provider that emits an EMF event with the tokens of each invocation.
+    `Agent(hooks=[TokenUsageHook()])` works on each Strands release from 1.0 on, and
+    `Agent(plugins=[TokenUsageHook()])`, which does the same, from 1.28 on.
 
-    One hook may serve many agents in many threads. The events for an agent always sum to its
-    `event_loop_metrics.accumulated_usage`: each carries what was added since the one before, so that
-    a reused agent, a failed call or a resumed one is counted once. On Strands 1.43 and later the hook
-    runs before all other after-invocation hooks, so resolvers do not see what those write. After
-    construction it raises no `Exception` into the agent; the logger `strands_token_telemetry` logs it.
+    One hook may serve many agents in many threads. The events of an agent always sum to its
+    `event_loop_metrics.accumulated_usage`: each reports what was added since the previous one, so that a
+    reused agent, a failed call or a resumed one is counted once. From Strands 1.43 on, the hook runs
+    before all other after-invocation hooks, so its resolvers do not see what those write. Once created,
+    it raises no `Exception` into the agent; errors go to the logger `strands_token_telemetry`.
 
     Args:
-        namespace: CloudWatch namespace: 1 to 255 letters, digits, spaces and `. - _ / # :`. It does
-            not start with `:` or `AWS/`.
-        dimensions: Dimension sets, `[["Model"]]` by default. CloudWatch keeps (and bills) a metric
-            for each set and each combination of its values. At least one set (`[[]]` for none), each
-            of at most 30 names, and at most 100 names in all sets together. A name has 1 to 250
-            printable ASCII characters.
+        namespace: CloudWatch namespace: 1 to 255 printable ASCII characters, not blank, not starting with
+            `:` or `AWS/`.
+        dimensions: Dimension sets, `[["Model"]]` by default. CloudWatch keeps (and bills) a metric for
+            each set and each combination of its values. At least one set (`[[]]` for no dimensions), each
+            of at most 30 names. A name has 1 to 250 printable ASCII characters.
         dimension_values: Fixed values, by dimension.
-        dimension_resolver: Called with each `AfterInvocationEvent`. It returns values by dimension,
-            which win over `dimension_values`. A dimension with neither takes a property of its name,
-            then what the hook knows itself (`Model` is the model id, `AgentName` the agent's name),
-            then `"unknown"`. `None` counts as missing. Names in no dimension set become properties.
-        extra_properties: Further fields of each event. They are no metrics; Logs Insights finds them.
-        property_resolver: Called with each `AfterInvocationEvent`. It returns further properties,
-            which win over `extra_properties`: a session id, for example.
-        emitter: Called with each event in the thread of the agent. The event is a dict of plain JSON
-            data, and the emitter's own. What the emitter raises is logged together with the event.
-            `default_emitter` prints a line on stdout.
+        dimension_resolver: Called with each `AfterInvocationEvent`. It returns values by dimension, which
+            win over `dimension_values`. A dimension without a value uses the property of the same name,
+            then the hook's own value (`Model`: the model id; `AgentName`: the agent's name), and otherwise
+            `"unknown"`. `None` counts as missing. A value for any other name becomes a property.
+        extra_properties: Further fields of each event. They are not metrics; Logs Insights finds them.
+        property_resolver: Called with each `AfterInvocationEvent`. It returns further properties, which
+            win over `extra_properties`: a session id, for example.
+        emitter: Called with each event, in the thread of the agent. The event is a dict of plain JSON
+            data, which the emitter may change. If the emitter raises, the event is in the log.
+            `default_emitter` prints it as one line on stdout.
 
-    `None` means the default. The hook keeps copies, under the parameters' names.
+    `None` means the default. The hook keeps shallow copies, under the parameters' names.
 
     Raises:
-        TypeError: An argument has the wrong type, or is a coroutine function, which nobody would
-            await. The message names the parameter and says what to write.
-        ValueError: CloudWatch would refuse an event with this argument.
+        TypeError: An argument has the wrong type, or would never do its work: a coroutine function, or a
+            class. The message names the parameter and says what to write.
+        ValueError: CloudWatch would reject an event with this argument.
 
     Example:
         >>> from strands_token_telemetry import TokenUsageHook
@@ -81,103 +83,107 @@ class TokenUsageHook:
         dimension_resolver: Callable[[AfterInvocationEvent], Mapping[str, str | None]] | None = None,
         extra_properties: Mapping[str, Any] | None = None,
         property_resolver: Callable[[AfterInvocationEvent], Mapping[str, Any]] | None = None,
-        emitter: Callable[[dict[str, Any]], None] | None = None,
+        emitter: Emitter | None = None,
     ) -> None:
-        self.namespace = _NAMESPACE if namespace is None else emf.check_namespace(namespace)
-        self.dimensions = [["Model"]] if dimensions is None else emf.check_dimensions(dimensions)
+        self.namespace = _NAMESPACE if namespace is None else checks.check_namespace(namespace)
+        self.dimensions = [["Model"]] if dimensions is None else checks.check_dimensions(dimensions)
         self.dimension_values = (
-            {} if dimension_values is None else emf.check_properties("dimension_values", dimension_values)
+            {} if dimension_values is None else checks.check_mapping("dimension_values", dimension_values)
         )
-        self.dimension_resolver = _check_callable("dimension_resolver", dimension_resolver)
+        self.dimension_resolver = checks.check_function("dimension_resolver", dimension_resolver)
         self.extra_properties = (
-            None if extra_properties is None else emf.check_properties("extra_properties", extra_properties)
+            None if extra_properties is None else checks.check_mapping("extra_properties", extra_properties)
         )
-        self.property_resolver = _check_callable("property_resolver", property_resolver)
-        self.emitter = _check_callable("emitter", default_emitter if emitter is None else emitter)
+        self.property_resolver = checks.check_function("property_resolver", property_resolver)
+        self.emitter = checks.check_function("emitter", default_emitter if emitter is None else emitter)
 
     def register_hooks(self, registry: HookRegistry, **kwargs: Any) -> None:
-        """Register one callback, for `AfterInvocationEvent`; Strands calls this.
+        """Register one callback, for `AfterInvocationEvent`. Strands calls this for `hooks=[...]`.
 
         Args:
-            registry: The agent's hook registry. Registering with it a second time changes nothing,
-                so that a hook listed twice emits one event for an invocation.
+            registry: The agent's hook registry. Registering a second time changes nothing, so that a hook
+                listed twice emits one event for each invocation.
             **kwargs: Ignored; for what Strands may add.
         """
         from strands.hooks import AfterInvocationEvent
 
-        hooks = attributes(registry).setdefault("_token_usage_hooks", [])
-        if any(hook is self for hook in hooks):
+        registered = getattr(registry, "__dict__", {}).setdefault("_token_usage_hooks", [])
+        if any(hook is self for hook in registered):
             return
+        registered.append(self)
         try:
-            # First in line: another callback may raise, or be cancelled while it waits, and Strands then
-            # calls no further one.
+            # Before all others: if another callback raises, Strands does not call the remaining ones.
             registry.add_callback(AfterInvocationEvent, self._on_after_invocation, order=-math.inf)
-        except TypeError:  # before Strands 1.43 there is no order
+        except TypeError:  # there is no order before Strands 1.43
             registry.add_callback(AfterInvocationEvent, self._on_after_invocation)
-        hooks.append(self)
+
+    def init_agent(self, agent: Agent) -> None:
+        """Add the hook to an agent. Strands calls this for `plugins=[...]`."""
+        agent.hooks.add_hook(self)
+
+    @property
+    def name(self) -> str:
+        """The name of this plugin. Each has its own, because Strands refuses the same name twice."""
+        return f"strands-token-telemetry-{id(self)}"
+
+    if not TYPE_CHECKING:  # the base class has them for type checkers
+        hooks = tools = ()
 
     def _on_after_invocation(self, event: AfterInvocationEvent) -> None:
         usage: dict[str, int | float] = {}
         try:
-            agent = get(event, "agent")
-            usage = spent(get(agent, "event_loop_metrics"), event)
-            if not any(usage.values()):
-                result = get(event, "result")
-                # Before Strands 1.43, which brought HookOrder, another hook may have replaced the agent's
-                # metrics, and an event made by hand may have none. The result still has those of the call.
-                if not usage or not hasattr(sys.modules.get("strands.hooks"), "HookOrder"):
-                    usage = spent(get(result, "metrics"), event) or usage
-                if result is None and not any(usage.values()):
-                    return
-            if usage:
+            agent, result = get(event, "agent"), get(event, "result")
+            # An event made by hand, in a unit test, may have no metrics but the result's.
+            usage = spent(event, get(agent, "event_loop_metrics"), get(result, "metrics"))
+            if any(usage.values()) or (usage and result is not None):
                 self._emit(usage, event, agent)
         except BaseException as error:
-            _log(logging.ERROR, "token usage may not have been emitted: %s", usage)
+            _log(logging.ERROR, "token usage may not have been emitted: %s", usage or error)
             if not isinstance(error, Exception):  # KeyboardInterrupt, SystemExit, CancelledError
                 raise
 
     def _emit(self, usage: dict[str, int | float], event: AfterInvocationEvent, agent: object) -> None:
-        values, properties = self.dimension_values, self.extra_properties or {}
-        if self.dimension_resolver is not None:
-            resolved = _resolve("dimension_resolver", self.dimension_resolver, event)
-            values = values | {name: value for name, value in resolved.items() if value is not None}
-        if self.property_resolver is not None:
-            properties = properties | _resolve("property_resolver", self.property_resolver, event)
-        for keys in self.dimensions:
-            for key in keys:
-                if values.get(key) is None and properties.get(key) is None:
-                    values = {**values, key: _find(key, agent)}
-        now = time.time_ns() // 1_000_000
-        compose = functools.partial(
-            emf.compose, usage, self.namespace, self.dimensions, values, properties, now
-        )
+        fields = self._describe(event, agent)
+        arguments = usage, self.namespace, self.dimensions, fields, emf.now_ms()
         if _streams_text(event, agent):
-            expect_text()
+            begin_with_newline()
         try:
-            returned: object = self.emitter(compose())
-            if isinstance(returned, types.CoroutineType):
-                raise TypeError(
-                    "emitter returned a coroutine, which nobody awaits; schedule it in the emitter"
-                )
+            returned: object = self.emitter(emf.compose(*arguments))
+            if returned is not None and isinstance(returned, Coroutine):
+                raise TypeError("emitter returned a coroutine, which nobody awaits; make it a task")
         except Exception:
-            # Composed anew: the emitter may have changed the one it was given.
-            event_as_json = encode(compose())
-            _log(logging.ERROR, "emitter failed; this event was not delivered: %s", event_as_json)
+            # Composed anew, because the emitter may have changed the event.
+            payload = encode(emf.compose(*arguments))
+            _log(logging.ERROR, "emitter failed; this event was not delivered: %s", payload)
+
+    def _describe(self, event: AfterInvocationEvent, agent: object) -> dict[str, Any]:
+        """Return the properties and the values of the dimensions."""
+        fields = {**(self.extra_properties or {})}
+        if self.property_resolver is not None:
+            fields.update(_resolve("property_resolver", self.property_resolver, event))
+        emf.add_values(fields, self.dimension_values)
+        if self.dimension_resolver is not None:
+            emf.add_values(fields, _resolve("dimension_resolver", self.dimension_resolver, event))
+        for names in self.dimensions:
+            for name in names:
+                if fields.get(name) is None:
+                    fields[name] = _own_value(name, agent)
+        return fields
 
 
 def _resolve(
     parameter: str, resolver: Callable[[AfterInvocationEvent], Mapping[str, Any]], event: AfterInvocationEvent
 ) -> dict[str, Any]:
-    """Return what a resolver gives for this event, or an empty dict if it fails."""
+    """Return what a resolver returns for this event, or an empty dict if it fails."""
     try:
-        return emf.check_mapping(f"what {parameter} returns", resolver(event))
+        return checks.check_mapping(f"what {parameter} returns", resolver(event), "{}")
     except Exception:
         _log(logging.ERROR, "%s failed; the event goes out without its values", parameter)
         return {}
 
 
-def _find(dimension: str, agent: object) -> str | None:
-    """Return the value of a dimension that the agent itself gives, if it does."""
+def _own_value(dimension: str, agent: object) -> str:
+    """Return the value that the hook itself knows for a dimension, or "unknown"."""
     value = None
     if dimension == "AgentName":
         value = get(agent, "name")
@@ -188,23 +194,23 @@ def _find(dimension: str, agent: object) -> str | None:
             value = config.get("model_id") or config.get("endpoint_name")
     if isinstance(value, str):
         return value
-    _say_unknown(dimension)
-    return None
+    _warn_once(dimension)
+    return emf.UNKNOWN
 
 
 @functools.cache
-def _say_unknown(dimension: str) -> None:
+def _warn_once(dimension: str) -> None:
     _log(
         logging.WARNING,
-        "dimension %r has no value and goes out as %r; give it one with dimension_values or "
-        "dimension_resolver (said once)",
+        "dimension %r has no value, so it is %r; give it one with dimension_values or dimension_resolver "
+        "(the hook itself knows only 'Model' and 'AgentName'; this warning is logged once)",
         dimension,
         emf.UNKNOWN,
     )
 
 
 def _streams_text(event: AfterInvocationEvent, agent: object) -> bool:
-    """Say whether a callback handler may have left text without a newline on stdout."""
+    """Tell whether a callback handler may have left text without a newline on stdout."""
     handler = get(agent, "callback_handler")
     state = get(event, "invocation_state")
     if type(state) is dict and "callback_handler" in state:  # agent("...", callback_handler=...)
@@ -212,25 +218,9 @@ def _streams_text(event: AfterInvocationEvent, agent: object) -> bool:
     return handler is not None and get(handler, "__name__") != "null_callback_handler"
 
 
-def _check_callable(parameter: str, function: _Function) -> _Function:
-    """Return `function` if it can be called, and does its work when it is called."""
-    import inspect  # here, for importing it costs as much as the rest of the package
-
-    kinds = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
-    called = function, type(function).__call__
-    if function is not None and (
-        not callable(function) or any(is_kind(f) for f in called for is_kind in kinds)
-    ):
-        raise TypeError(
-            f"{parameter} must be a function, not async and no generator, got {emf.shown(function)}; "
-            "write a def that does the work, or hands it to a queue or a task"
-        )
-    return function
-
-
 def _log(level: int, message: str, *args: object) -> None:
-    """Log, with the traceback if there is one; a logging handler that raises is not let into the agent."""
+    """Log, with the traceback of an error; a log handler that raises does not reach the agent."""
     with contextlib.suppress(Exception):
+        # Looked up here, because logging.config disables the loggers that exist when it runs.
         logger = logging.getLogger("strands_token_telemetry")
-        logger.disabled = False  # logging.config disables the loggers that it finds; this one may hold counts
         logger.log(level, message, *args, exc_info=level == logging.ERROR)

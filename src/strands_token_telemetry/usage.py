@@ -1,4 +1,4 @@
-"""What an agent has spent since its event before. The state of the counting lives in what it describes."""
+"""What an agent has spent since its previous event."""
 
 from __future__ import annotations
 
@@ -7,57 +7,69 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from strands_token_telemetry.emf import metric_value
+from strands_token_telemetry.checks import metric_value
 
-# What has been reported of a metrics object is kept in the object itself, so it is copied, pickled
-# and forgotten with it. What was measured for an event is kept in the event, for all hooks of an agent.
-_KEY = "_strands_token_telemetry"
+# Under this name a metrics object remembers the counters that were reported, so that they are copied,
+# pickled and forgotten with it. An event remembers what was measured for it, for all hooks of an agent.
+_MEMORY = "_strands_token_telemetry"
 
-# Reentrant, for a signal handler or the garbage collector may end another call while this one counts.
 _lock = threading.RLock()
-if hasattr(os, "register_at_fork"):  # no other thread would release it in a forked child
-    os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001 (as in logging)
 
 
-def spent(metrics: object, event: object) -> dict[str, int | float]:
-    """Return what was added to each counter of `metrics` since the event before.
+def _renew_lock() -> None:
+    global _lock  # noqa: PLW0603 (in a forked child, no thread is left to release the old one)
+    _lock = threading.RLock()
 
-    Strands adds to `EventLoopMetrics.accumulated_usage` for the whole life of an agent and never resets
-    it, so what an invocation spent is the difference to what was reported before. If a counter went
-    down, as after a restart in Prometheus, or `accumulated_usage` is another object, all counters have
-    started at zero again. A counter that is no number of 0 or more this time is left out, and goes on
-    from its last good value.
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def spent(event: object, *sources: object) -> dict[str, int | float]:
+    """Return what was added to each counter since the agent's previous event.
+
+    Strands adds to `EventLoopMetrics.accumulated_usage` for the whole life of an agent, so what was spent
+    is the difference to what was reported before. Another `accumulated_usage` object starts at zero.
+    A counter that is not a finite number is left out this time; the next difference includes it.
 
     Args:
-        metrics: Has `accumulated_usage`, a mapping from names to numbers; anything else gives `{}`.
-        event: The event to measure for. A second call for the same event and counters gives the same.
+        event: The event to measure for. A second call for it, by another hook, returns the same.
+        *sources: Metrics objects. The first that has counters is measured; if none has, the result is `{}`.
+
+    Raises:
+        RuntimeError: Nothing can be remembered, or the counters cannot be read. The message has them.
     """
     with _lock:
-        accumulated = get(metrics, "accumulated_usage")
-        if not isinstance(accumulated, (dict, Mapping)):  # dict first: asking an ABC takes longer
-            return {}
-        measured: list[tuple[Any, dict[str, int | float]]] = attributes(event).setdefault(_KEY, [])
-        for measured_of, usage in measured:
-            if measured_of is accumulated:
-                return usage
-        state = attributes(metrics)
-        while True:
-            before = state.setdefault(_KEY, (accumulated, {}))
-            reported = before[1] if before[0] is accumulated else {}
-            counters, usage, reset = reported.copy(), {}, False
-            for name, value in dict(accumulated).items():  # a copy: another thread may be adding a counter
-                number = metric_value(name, value)
-                if number is not None and number >= 0:
-                    counters[name] = number
-                    usage[name] = added = number - reported.get(name, 0)
-                    reset = reset or added < 0
-            if reset:
-                counters = usage = {name: counters[name] for name in usage}
-            if state[_KEY] is before:  # else what ended meanwhile, in this thread, has reported some of it
-                state[_KEY] = (accumulated, counters)
-                break
-        measured.append((accumulated, usage))
-        return usage
+        for metrics in sources:
+            accumulated = get(metrics, "accumulated_usage")
+            if accumulated and isinstance(accumulated, (dict, Mapping)):
+                try:
+                    return _measure(event, metrics, accumulated)
+                except Exception as error:
+                    raise RuntimeError(f"cannot tell what was spent of {accumulated}") from error
+    return {}
+
+
+def _measure(event: object, metrics: object, accumulated: Mapping[str, Any]) -> dict[str, int | float]:
+    measured = _recall(event, accumulated)
+    if measured is not None:
+        return measured
+    reported = _recall(metrics, accumulated) or {}
+    counters, usage = reported.copy(), {}
+    for name, value in dict(accumulated).items():  # a copy, because another thread may be adding a counter
+        number = value if type(value) is int else metric_value(value)
+        if number is not None and isinstance(name, str) and name != "_aws":
+            counters[name] = number
+            usage[name] = number - reported.get(name, 0)
+    vars(metrics)[_MEMORY] = accumulated, counters
+    vars(event)[_MEMORY] = accumulated, usage
+    return usage
+
+
+def _recall(owner: object, accumulated: object) -> dict[str, int | float] | None:
+    """Return what an object remembers of these counters, if anything."""
+    remembered_of, numbers = vars(owner).get(_MEMORY, (None, None))
+    return numbers if remembered_of is accumulated else None
 
 
 def get(owner: object, name: str) -> Any:
@@ -66,8 +78,3 @@ def get(owner: object, name: str) -> Any:
         return getattr(owner, name)
     except Exception:
         return None
-
-
-def attributes(owner: object) -> dict[str, Any]:
-    """Return the attributes of an object, to keep something among them; of one without any, a new dict."""
-    return getattr(owner, "__dict__", {})

@@ -7,10 +7,12 @@ from typing import Any
 
 from strands import Agent
 from strands.hooks import AfterInvocationEvent, HookProvider
+from strands.plugins import Plugin
 
 import strands_token_telemetry
 from strands_token_telemetry import TokenUsageHook, build_emf_payload, default_emitter
 from strands_token_telemetry.emf import build_emf_payload as same_builder
+from strands_token_telemetry.hook import Emitter
 from strands_token_telemetry.hook import TokenUsageHook as SameHook
 from strands_token_telemetry.hook import default_emitter as same_emitter
 
@@ -32,7 +34,8 @@ hook = TokenUsageHook(namespace="A", dimensions=[["Model"], ["B", "C"], []], dim
 TokenUsageHook(dimension_resolver=resolve_dimensions, property_resolver=resolve_properties)
 TokenUsageHook(extra_properties={"Version": 7, "nested": {"a": [1, None]}}, emitter=emit)
 provider: HookProvider = hook
-agent = Agent(hooks=[hook, TokenUsageHook()])
+plugin: Plugin = hook
+agent = Agent(hooks=[hook, TokenUsageHook()], plugins=[hook, TokenUsageHook()])
 TokenUsageHook(namespace=None, dimensions=None, dimension_values=None, dimension_resolver=None)
 TokenUsageHook(extra_properties=None, property_resolver=None, emitter=None)
 
@@ -44,6 +47,7 @@ TokenUsageHook(dimension_resolver=lambda event: {"AgentName": event.agent.name, 
 namespace: str = hook.namespace
 dimensions: list[list[str]] = hook.dimensions
 emitter: Callable[[dict[str, Any]], None] = hook.emitter
+same_type: Emitter = emit
 
 usage = {"inputTokens": 1}
 values = {"Model": "m"}

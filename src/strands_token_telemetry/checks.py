@@ -1,0 +1,177 @@
+"""Arguments that give no metric are refused here, with a message that says what to write.
+
+The rules for CloudWatch are those of the EMF specification and, where it is silent, of the CloudWatch API:
+
+- https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+- https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html
+- https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_Dimension.html
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from numbers import Number
+from typing import Any, TypeVar
+
+_Function = TypeVar("_Function", bound="Callable[..., Any] | None")
+
+TOKEN_METRICS = frozenset(
+    {"inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens"}
+)
+
+_RESOLVERS = {"dimension_values": "dimension_resolver", "extra_properties": "property_resolver"}
+
+_MAX_METRICS = 100
+_MAX_METRIC_VALUE = 2**360
+_MAX_NAMES_IN_A_SET = 30
+
+
+def check_namespace(namespace: object) -> str:
+    """Return the namespace if CloudWatch accepts it, or raise."""
+    if not isinstance(namespace, str):
+        raise TypeError(f"namespace must be a str, got {namespace!r}; write, for example, 'My/Tokens'")
+    if not _is_name(namespace, 255) or namespace.startswith("AWS/"):
+        raise ValueError(
+            "namespace must have 1 to 255 printable ASCII characters, must not be blank and must not start "
+            f"with ':' or 'AWS/', got {namespace!r}; write, for example, 'My/Tokens'"
+        )
+    return str.__str__(namespace)  # the text of an Enum
+
+
+def check_dimensions(dimensions: Any) -> list[list[str]]:
+    """Return a copy of the dimension sets if CloudWatch accepts them, or raise."""
+    if not _are_lists_of_names(dimensions):
+        raise TypeError(
+            "dimensions must be a list of dimension sets, each a list of names, "
+            f"got {dimensions!r}; {_advice_on(dimensions)}"
+        )
+    if not dimensions:
+        raise ValueError("dimensions must have at least one set, got []; write [[]] for no dimensions")
+    for names in dimensions:
+        if len(names) > _MAX_NAMES_IN_A_SET:
+            raise ValueError(
+                f"dimensions must have at most {_MAX_NAMES_IN_A_SET} names in a set, got {len(names)}; "
+                "pass the others as extra_properties"
+            )
+        for name in names:
+            if not _is_name(name, 250) or name in TOKEN_METRICS or name == "_aws":
+                raise ValueError(
+                    "dimensions must have names of 1 to 250 printable ASCII characters that are not blank, "
+                    "do not start with ':' and are neither '_aws' nor the name of a token metric, "
+                    f"got {name!r}; write another name"
+                )
+    distinct = {frozenset(names) for names in dimensions}
+    if len(distinct) < len(dimensions) or any(len(set(names)) < len(names) for names in dimensions):
+        raise ValueError(
+            f"dimensions must not repeat a set, or a name in a set, got {dimensions!r}; "
+            "list each once; otherwise CloudWatch counts the metric twice"
+        )
+    return [[str.__str__(name) for name in names] for names in dimensions]
+
+
+def _are_lists_of_names(dimensions: Any) -> bool:
+    return isinstance(dimensions, (list, tuple)) and all(
+        isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+        for names in dimensions
+    )
+
+
+def _advice_on(dimensions: Any) -> str:
+    """Say which dimension sets the user may have meant."""
+    names = list(dimensions) if isinstance(dimensions, (list, tuple)) else [dimensions]
+    if not all(isinstance(name, str) for name in names):
+        return "write, for example, [['Model']]"
+    if len(names) == 1:
+        return f"write {[names]}"
+    return (
+        f"write {[names]} for a metric of each combination, or {[[name] for name in names]} for one of each"
+    )
+
+
+def check_mapping(parameter: str, value: object, example: str = "{'Stage': 'prod'}") -> dict[str, Any]:
+    """Return a shallow copy of a mapping that has strings as keys and no `_aws`, or raise."""
+    if isinstance(value, Mapping):
+        members = dict(value)  # a copy first, because another thread may be changing it
+        if "_aws" in members:
+            raise ValueError(f"{parameter} must not contain '_aws', which EMF reserves; write another name")
+        if all(isinstance(name, str) for name in members):
+            return members
+    advice = f"write, for example, {example}"
+    if callable(value) and parameter in _RESOLVERS:
+        advice = f"pass a function as {_RESOLVERS[parameter]}"
+    raise TypeError(f"{parameter} must be a dict with strings as keys, got {value!r}; {advice}")
+
+
+def check_function(parameter: str, function: _Function) -> _Function:
+    """Return a function that does its work when it is called, or None if there is none."""
+    if isinstance(function, type):
+        name = function.__name__
+        raise TypeError(
+            f"{parameter} must be a function, got the class {name}; write {name}(...), an object of it"
+        )
+    if function is not None and (not callable(function) or _is_async(function)):
+        raise TypeError(
+            f"{parameter} must be a function that is not async, got {function!r}; "
+            "write a def that does the work, or hands it to a queue or a task"
+        )
+    return function
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    import inspect  # here, because importing it costs as much as the rest of the package
+
+    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+
+
+def check_usage(usage: object) -> dict[str, int | float]:
+    """Return a copy of the counters if CloudWatch accepts each as a metric, or raise."""
+    example = "{'inputTokens': 12}"
+    counters = check_mapping("usage", usage, example)
+    if not 1 <= len(counters) <= _MAX_METRICS:
+        raise ValueError(
+            f"usage must have 1 to {_MAX_METRICS} counters, got {len(counters)}; "
+            f"write, for example, {example}"
+        )
+    for name, value in counters.items():
+        counters[name] = metric_value(value)
+        if counters[name] is None or not _is_name(name, 255):
+            raise ValueError(
+                "usage must give finite numbers of at most 2**360 by names of 1 to 255 printable ASCII "
+                f"characters, got {value!r} for {name!r}; write, for example, {example}"
+            )
+    return counters
+
+
+def check_timestamp(timestamp_ms: object) -> int:
+    """Return the timestamp if it is an int, or raise."""
+    if not isinstance(timestamp_ms, int) or isinstance(timestamp_ms, bool):
+        raise TypeError(
+            f"timestamp_ms must be an int, milliseconds since the epoch, got {timestamp_ms!r}; "
+            "write int(time.time() * 1000)"
+        )
+    return timestamp_ms
+
+
+def metric_value(value: object) -> int | float | None:
+    """Return a number of any type as the int or float that CloudWatch accepts, or None."""
+    if type(value) is not int:
+        if isinstance(value, bool) or not isinstance(value, Number):
+            return None
+        try:
+            number: Any = value
+            value = int(number) if int(number) == number else float(number)
+        except (ValueError, OverflowError, TypeError):  # not a number, infinite, or complex
+            return None
+    return value if abs(value) <= _MAX_METRIC_VALUE else None
+
+
+@functools.lru_cache(maxsize=1000)  # a program has few names, and checks them with each event that it builds
+def _is_name(text: str, longest: int) -> bool:
+    return (
+        1 <= len(text) <= longest
+        and text.isascii()
+        and text.isprintable()
+        and not text.isspace()
+        and not text.startswith(":")
+    )
