@@ -4,84 +4,95 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from helpers import make_agent, says
+from helpers import ScriptedModel, make_agent, says, since, uses
 from strands_token_telemetry import TokenUsageHook
-from strands_token_telemetry.checks import TOKEN_METRICS
+from strands_token_telemetry.emf import TOKEN_METRICS
+from template import PRICES, TEMPLATE, deploy, spend, value_of
 
-DOCS = Path(__file__).parents[1] / "docs"
-TEMPLATE = (DOCS / "cloudwatch.yaml").read_text(encoding="utf-8")
-PAGE = (DOCS / "cloudwatch.md").read_text(encoding="utf-8")
+PAGE = TEMPLATE.with_suffix(".md").read_text(encoding="utf-8")
+FULL = {"Model": "my-model", **PRICES, "LogGroup": "/agents", "TokensPerSession": "500000"}
+FULL["QueryRoleArn"] = "arn:aws:iam::111122223333:role/queries"
 
 
 def blocks(language):
     return re.findall(rf"^ *```{language}\n(.*?)^ *```", PAGE, re.DOTALL | re.MULTILINE)
 
 
+def widgets(stack):
+    return [widget["properties"] for widget in json.loads(stack["Dashboard"]["DashboardBody"])["widgets"]]
+
+
 def test_the_template_is_clean_under_cfn_lint():
     pytest.importorskip("cfnlint", reason="cfn-lint is not installed")
     code = "import sys; from cfnlint.runner import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, str(DOCS / "cloudwatch.yaml")]
+    command = [sys.executable, "-c", code, str(TEMPLATE)]
     linted = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (linted.returncode, linted.stdout) == (0, "")
 
 
+ALL_MODELS = {"tokens-per-hour", "no-invocations"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "alarms", "graphs"),
+    [
+        ({}, ALL_MODELS, 4),
+        ({"TokensPerHour": "0", "QuietPeriods": "0"}, set(), 4),
+        ({"LogGroup": "/agents"}, {*ALL_MODELS, "emf-errors"}, 4),
+        ({"Model": "m", **PRICES}, {*ALL_MODELS, "spend-per-hour"}, 5),
+        ({"Model": "m", **PRICES, "SpendPerHour": "0"}, ALL_MODELS, 5),
+        (FULL, {*ALL_MODELS, "emf-errors", "spend-per-hour", "tokens-per-session"}, 5),
+        ({**FULL, "AllModels": "false"}, {"spend-per-hour"}, 1),
+    ],
+)
+def test_a_stack_has_the_alarms_and_the_graphs_that_its_parameters_ask_for(parameters, alarms, graphs):
+    stack = deploy(**parameters)
+    found = {alarm["AlarmName"] for alarm in stack.values() if "AlarmName" in alarm}
+    assert found == {f"stack-{name}" for name in alarms}
+    assert len(widgets(stack)) == graphs
+
+
 def test_the_template_uses_the_namespace_the_dimension_and_the_metrics_of_the_hook():
     hook = TokenUsageHook()
-    assert re.findall(r"Default: (.*/.*)", TEMPLATE) == [hook.namespace]
-    named = set(re.findall(r"\b(\w+Tokens)\b", TEMPLATE))
-    assert named == TOKEN_METRICS
-    of_alarms = re.findall(r"Dimensions: \[\{Name: (\w+), Value: !Ref Model\}\]", TEMPLATE)
-    of_queries = re.findall(r'SCHEMA\("\$\{Namespace\}", (\w+)\)', TEMPLATE)
-    of_searches = re.findall(r'SEARCH\(\'\{\\"\$\{Namespace\}\\",\\"(\w+)\\"\}', TEMPLATE)
-    of_widgets = re.findall(r'\["\$\{Namespace\}", "\w+", "(\w+)", "\$\{Model\}"', TEMPLATE)
-    assert (len(of_alarms), len(of_queries), len(of_searches), len(of_widgets)) == (4, 2, 7, 4)
-    assert {*of_alarms, *of_queries, *of_searches, *of_widgets} == {"Model"}
+    text = json.dumps(deploy(**FULL)).replace('\\"', '"').replace("\\", "")
+    assert set(re.findall(r"\b(\w+Tokens)\b", text)) == TOKEN_METRICS
+    of_alarms = re.findall(r'"Namespace": "(\S+)", "MetricName": "\w+Tokens", "Dimensions": (\[.*?\])', text)
+    assert of_alarms == [(hook.namespace, '[{"Name": "Model", "Value": "my-model"}]')] * 4
+    assert re.findall(r'SCHEMA\("(\S+)", (\w+)\)', text) == [(hook.namespace, "Model")] * 2
+    assert re.findall(r'SEARCH\(\'{"(\S+)","(\w+)"}', text) == [(hook.namespace, "Model")] * 7
+    of_graphs = re.findall(r'\["(\S+)", "\w+", "(\w+)", "my-model"', text)
+    assert of_graphs == [(hook.namespace, "Model")] * 4
     assert hook.dimensions == [["Model"]]
 
 
-# One invocation: 100 tokens read from a cache, 20 written to it, 300 others, and 50 of output. Providers
-# differ in inputTokens, which is 300 (Bedrock) or 420 (OpenAI), so the formulas do not use it.
-USAGE = {"total": 470, "output": 50, "read": 100, "write": 20}
-PRICES = {"InputPrice": "3", "OutputPrice": "15", "CacheReadPrice": "0.3", "CacheWritePrice": "3.75"}
-
-
-def value_of(formula):
-    arithmetic = re.sub(r"\$\{(\w+)\}", lambda match: PRICES[match[1]], formula)
-    assert re.fullmatch(r"[a-z\d\s.()*/+-]+", arithmetic)
-    return eval(arithmetic, {"__builtins__": {}}, USAGE)  # noqa: S307 (arithmetic, as just seen)
-
-
-def test_the_spend_and_the_cache_share_are_right_on_a_worked_example():
-    spend = (300 * 3 + 50 * 15 + 100 * 0.3 + 20 * 3.75) / 1_000_000
-    (of_alarm,) = re.findall(r'Expression: !Sub "(\(.*)"', TEMPLATE)
-    of_widget = re.findall(r'"id": "c\d", .*"expression": "(.*)"', TEMPLATE)
-    (share,) = re.findall(r'"expression": "(100 .*)"', TEMPLATE)
-    assert value_of(of_alarm) == pytest.approx(spend)
-    assert sum(map(value_of, of_widget)) == pytest.approx(spend)
-    assert value_of(share) == pytest.approx(100 * 100 / 420)
+def test_the_graphs_compute_what_the_alarm_computes():
+    usage = {"totalTokens": 470, "outputTokens": 50, "cacheReadInputTokens": 100, "cacheWriteInputTokens": 20}
+    graphs = widgets(deploy(**FULL))
+    *_, shares, parts = ([metric[0] for metric in graph["metrics"]] for graph in graphs)
+    graphed = [value_of(line["expression"], usage) for line in parts if "expression" in line]
+    assert sum(graphed) == pytest.approx(spend(usage))
+    assert value_of(shares[-1]["expression"], usage) == pytest.approx(100 * 100 / 420)
+    lines = [line for graph in graphs for line in graph.get("annotations", {}).get("horizontal", [])]
+    assert [line["value"] for line in lines] == [1000000, 10]
 
 
 def test_the_longest_silence_is_the_three_hours_that_an_alarm_on_a_query_sees():
-    (longest,) = re.findall(r"QuietPeriods:(?:\n    .*)*\n    MaxValue: (\d+)", TEMPLATE)
-    assert int(longest) * 300 == 3 * 60 * 60
-    assert TEMPLATE.count("Period: 300\n") == 1
+    (metric,) = deploy()["QuietAlarm"]["Metrics"]
+    assert int(deploy()["QuietAlarm"]["EvaluationPeriods"]) * metric["Period"] == 3 * 60 * 60
 
 
 def test_the_page_names_the_parameters_and_the_alarms_of_the_template():
-    parameters = set(re.findall(r"^  (\w+):\n    Description:", TEMPLATE, re.MULTILINE))
     commands = [command for command in blocks("sh") if "cloudformation deploy" in command]
-    assert len(commands) == 2
+    assert len(commands) == 3
     for command in commands:
-        overrides = command.partition("--parameter-overrides")[2]
-        assert parameters >= {item.partition("=")[0] for item in overrides.replace("\\", "").split()}
-    for name in re.findall(r'AlarmName: !Sub "\$\{AWS::StackName\}(.*)"', TEMPLATE):
-        assert f"`<stack>{name}`" in PAGE
-    for query in re.findall(r"'(SELECT SUM.*)'", TEMPLATE):
-        assert query.replace("${Namespace}", TokenUsageHook().namespace) in PAGE
+        overrides = command.partition("--parameter-overrides")[2].replace("\\", "").split()
+        assert deploy(**dict(item.split("=", 1) for item in overrides))
+    for resource in deploy(**FULL).values():
+        assert resource.get("AlarmName", "").replace("stack", "<stack>") in PAGE
+    assert deploy()["TokensAlarm"]["Metrics"][0]["Expression"] in PAGE
 
 
 def test_the_line_on_the_page_is_one_that_the_hook_prints(events):
@@ -92,12 +103,31 @@ def test_the_line_on_the_page_is_one_that_the_hook_prints(events):
     assert line == events[0]
 
 
-def test_the_queries_use_names_that_lines_have():
+def test_the_saved_queries_are_those_of_the_page_and_use_names_that_lines_have():
     (block,) = [block for block in blocks("python") if "property_resolver" in block]
     properties = re.findall(r'"(\w+)": event\.', block)
-    queries = [query for query in blocks("text") if query.startswith("filter")]
-    assert len(queries) == 7
-    for query in queries:
+    queries = dict(re.findall(r"^([^\n]+):\n```text\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
+    saved = [resource for resource in deploy().values() if "QueryString" in resource]
+    assert {query["Name"]: query["QueryString"] for query in saved} == {
+        f"stack/{name}": query for name, query in queries.items()
+    }
+    for query in queries.values():
         own = re.findall(r" as (\w+)", query)
         used = re.findall(r"\b[A-Za-z]*[a-z][A-Z]\w*|\bModel\b", re.sub(r'"[^"]*"', "", query))
         assert set(used) <= {*TOKEN_METRICS, "Model", *properties, *own}
+
+
+@since("1.62", "the vended swarm")
+def test_the_builder_in_the_limits_counts_the_agents_of_subagents_and_swarms(events, monkeypatch):
+    page = TEMPLATE.with_name("limits.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    subagent, swarm = uses("subagent"), uses("swarm")
+    subagent.tools = [("subagent", {"task": "Go."})]
+    swarm.tools = [("swarm", {"task": "Go.", "agents": [{"name": "one", "instructions": "Go."}]})]
+    model = ScriptedModel(subagent, says(), swarm, says(), says())
+    monkeypatch.setattr("strands.agent.agent.BedrockModel", lambda: model)
+    names = {"events": events}
+    exec(example.replace("TokenUsageHook()", "TokenUsageHook(emitter=events)"), names)
+    names["agent"]("Hello")
+    assert len(events) == 3
+    assert events.total() == model.reported

@@ -22,6 +22,7 @@ from provider_servers import (
     stream_generate_content,
 )
 from strands_token_telemetry import TokenUsageHook
+from template import PRICES, spend
 
 # What two of the clients do to their own libraries; every other warning is an error here as well.
 pytestmark = pytest.mark.filterwarnings(
@@ -70,10 +71,10 @@ def tokens(*counts, read=None, write=None):
     return {name: count for name, count in found if count is not None}
 
 
-# What the service says of two calls, and what Strands makes of it. The mapping is Strands' own, and
-# changed: each row names the release since when it is this one.
+# What the service says of two calls, what Strands makes of it, and what the bill has: input outside a cache,
+# output, read from a cache, written to it. The mapping is Strands' own, and changed: see docs/limits.md.
 @pytest.mark.parametrize(
-    ("model", "model_id", "speak", "said", "expected"),
+    ("model", "model_id", "speak", "said", "expected", "billed"),
     [
         pytest.param(
             "OpenAIModel",
@@ -82,7 +83,7 @@ def tokens(*counts, read=None, write=None):
             OPENAI[::-1],
             # Of OpenAI's input, the cached tokens are a part. A counter seen once stays, at 0.
             [tokens(1200, 7, 1207, read=1024, write=128), tokens(30, 11, 41, read=0, write=0)],
-            id="OpenAI",
+            (78, 18, 1024, 128),
             marks=since("1.57", "the counting of OpenAI's cache writes"),
         ),
         pytest.param(
@@ -90,9 +91,8 @@ def tokens(*counts, read=None, write=None):
             "openai/gpt-4o-mini",
             chat_completions,
             OPENAI,
-            # As OpenAI's.
             [tokens(30, 11, 41), tokens(1200, 7, 1207, read=1024, write=128)],
-            id="LiteLLM",
+            (78, 18, 1024, 128),
             marks=since("1.59", "the counting of OpenAI's cache writes through LiteLLM"),
         ),
         pytest.param(
@@ -102,7 +102,7 @@ def tokens(*counts, read=None, write=None):
             ANTHROPIC,
             # Cached tokens are no part of Anthropic's input, but of Strands' total; it leaves out their 0.
             [tokens(10, 5, 415, write=400), tokens(21, 6, 467, read=400, write=40)],
-            id="Anthropic",
+            (31, 11, 400, 440),
             marks=since("1.58", "the total of Anthropic that includes cached tokens"),
         ),
         pytest.param(
@@ -110,9 +110,8 @@ def tokens(*counts, read=None, write=None):
             "us.anthropic.claude-sonnet-4-20250514-v1:0",
             converse_stream,
             [tokens(10, 5, 415, read=0, write=400), tokens(21, 6, 467, read=400, write=40)],
-            # As Bedrock says it.
             [tokens(10, 5, 415, read=0, write=400), tokens(21, 6, 467, read=400, write=40)],
-            id="Bedrock",
+            (31, 11, 400, 440),
             marks=since("1.5", "the counting of cached tokens"),
         ),
         pytest.param(
@@ -122,7 +121,7 @@ def tokens(*counts, read=None, write=None):
             GEMINI,
             # Thoughts are output, results of Gemini's own tools input; the cached tokens are a part of it.
             [tokens(40, 7, 47), tokens(1203, 29, 1232, read=1000)],
-            id="Gemini",
+            (243, 36, 1000, 0),
             marks=since("1.54", "the counting of Gemini's thoughts"),
         ),
         pytest.param(
@@ -130,14 +129,13 @@ def tokens(*counts, read=None, write=None):
             "llama3.2:3b",
             ollama_chat,
             OLLAMA,
-            # Ollama gives no total, so Strands adds; it says nothing of its cache.
             [tokens(26, 9, 35), tokens(48, 4, 52)],
-            id="Ollama",
+            (74, 13, 0, 0),
             marks=since("1.34", "the right order of Ollama's counts"),
         ),
     ],
 )
-def test_each_event_has_what_the_service_said_of_that_call(events, model, model_id, speak, said, expected):
+def test_events_have_what_the_service_said(events, model, model_id, speak, said, expected, billed):
     hook = TokenUsageHook(emitter=events)
     with serve(*map(speak, said)) as (url, posted):
         agent = Agent(model=model_at(url, model, model_id), hooks=[hook], callback_handler=None)
@@ -147,3 +145,5 @@ def test_each_event_has_what_the_service_said_of_that_call(events, model, model_
     assert [event["Model"] for event in events] == [model_id, model_id]
     recorded = agent.event_loop_metrics.accumulated_usage
     assert events.total() == {name: count for name, count in recorded.items() if count}
+    by_hand = sum(count * float(price) for count, price in zip(billed, PRICES.values(), strict=True)) / 1e6
+    assert spend(events.total()) == pytest.approx(by_hand)
