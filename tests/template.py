@@ -14,7 +14,8 @@ def deploy(**parameters):
     yaml = pytest.importorskip("cfnlint.decode.cfn_yaml", reason="cfn-lint is not installed")
     template = yaml.load(str(TEMPLATE))
     values = {name: str(parameter["Default"]) for name, parameter in template["Parameters"].items()}
-    assert parameters.keys() <= values.keys()
+    for name, value in parameters.items():
+        assert re.fullmatch(template["Parameters"][name].get("AllowedPattern", ".*"), value), (name, value)
     values |= {"AWS::StackName": "stack", "AWS::Region": "eu-west-1", "AWS::NoValue": None, **parameters}
 
     def substitute(text, names=()):

@@ -55,6 +55,13 @@ def test_a_stack_has_the_alarms_and_the_graphs_that_its_parameters_ask_for(param
     assert len(widgets(stack)) == graphs
 
 
+@pytest.mark.parametrize("name", ["TokensPerHour", "SpendPerHour", "QuietPeriods", "TokensPerSession"])
+def test_no_other_way_to_write_0_passes_for_a_threshold(name):
+    for nothing in ("0.0", "00", ""):
+        with pytest.raises(AssertionError, match=name):
+            deploy(**{name: nothing})
+
+
 def test_the_template_uses_the_namespace_the_dimension_and_the_metrics_of_the_hook():
     hook = TokenUsageHook()
     text = json.dumps(deploy(**FULL)).replace('\\"', '"').replace("\\", "")
