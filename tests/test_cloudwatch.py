@@ -9,9 +9,9 @@ import pytest
 
 from helpers import ScriptedModel, make_agent, says, since, uses
 from strands_token_telemetry import TokenUsageHook
-from strands_token_telemetry.emf import TOKEN_METRICS
 from template import PRICES, TEMPLATE, deploy, spend, value_of
 
+COUNTERS = {"inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens"}
 PAGE = TEMPLATE.with_suffix(".md").read_text(encoding="utf-8")
 FULL = {"Model": "my-model", **PRICES, "LogGroup": "/agents", "TokensPerSession": "500000"}
 FULL["QueryRoleArn"] = "arn:aws:iam::111122223333:role/queries"
@@ -65,7 +65,7 @@ def test_no_other_way_to_write_0_passes_for_a_threshold(name):
 def test_the_template_uses_the_namespace_the_dimension_and_the_metrics_of_the_hook():
     hook = TokenUsageHook()
     text = json.dumps(deploy(**FULL)).replace('\\"', '"').replace("\\", "")
-    assert set(re.findall(r"\b(\w+Tokens)\b", text)) == TOKEN_METRICS
+    assert set(re.findall(r"\b(\w+Tokens)\b", text)) == COUNTERS
     of_alarms = re.findall(r'"Namespace": "(\S+)", "MetricName": "\w+Tokens", "Dimensions": (\[.*?\])', text)
     assert of_alarms == [(hook.namespace, '[{"Name": "Model", "Value": "my-model"}]')] * 4
     assert re.findall(r'SCHEMA\("(\S+)", (\w+)\)', text) == [(hook.namespace, "Model")] * 2
@@ -121,7 +121,7 @@ def test_the_saved_queries_are_those_of_the_page_and_use_names_that_lines_have()
     for query in queries.values():
         own = re.findall(r" as (\w+)", query)
         used = re.findall(r"\b[A-Za-z]*[a-z][A-Z]\w*|\bModel\b", re.sub(r'"[^"]*"', "", query))
-        assert set(used) <= {*TOKEN_METRICS, "Model", *properties, *own}
+        assert set(used) <= {*COUNTERS, "Model", *properties, *own}
 
 
 @since("1.62", "the vended swarm")
