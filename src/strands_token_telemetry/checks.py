@@ -36,7 +36,7 @@ def check_namespace(namespace: object) -> str:
             "namespace must have 1 to 255 printable ASCII characters, must not be blank and must not start "
             f"with ':' or 'AWS/', got {namespace!r}; write, for example, 'My/Tokens'"
         )
-    return str.__str__(namespace)  # the text of an Enum
+    return str.__str__(namespace)  # an Enum of strings gives its text
 
 
 def check_dimensions(dimensions: Any) -> list[list[str]]:

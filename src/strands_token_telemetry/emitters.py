@@ -78,12 +78,13 @@ def _write(text: str) -> None:
         return
     # A text layer without a buffer does not notice that a non-blocking pipe has taken only a part.
     stdout.flush()
-    binary: Any = getattr(stdout.buffer, "raw", stdout.buffer)
+    buffer: Any = stdout.buffer
+    raw = getattr(buffer, "raw", buffer)
     data = text.encode()
     while data:
-        written = binary.write(data)
+        written = raw.write(data)
         if written is None:  # a non-blocking pipe that is full
             raise BlockingIOError("stdout takes no more")
         data = data[written:]
-    if binary is stdout.buffer:  # without a raw file behind it, such as that of a socket
-        binary.flush()
+    if raw is buffer:  # the buffer of a socket, for example, has no raw file
+        buffer.flush()

@@ -134,7 +134,7 @@ class TokenUsageHook(Plugin):
         try:
             agent, result = get(event, "agent"), get(event, "result")
             # An event made by hand, in a unit test, may have no metrics but the result's.
-            usage = spent(event, get(agent, "event_loop_metrics"), get(result, "metrics"))
+            usage = spent(get(agent, "event_loop_metrics"), event) or spent(get(result, "metrics"), event)
             if any(usage.values()) or (usage and result is not None):
                 self._emit(usage, event, agent)
         except BaseException as error:

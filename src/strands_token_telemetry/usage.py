@@ -25,32 +25,31 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-def spent(event: object, *sources: object) -> dict[str, int | float]:
-    """Return what was added to each counter since the agent's previous event.
+def spent(metrics: object, event: object) -> dict[str, int | float]:
+    """Return what was added to each counter of the metrics since the agent's previous event.
 
     Strands adds to `EventLoopMetrics.accumulated_usage` for the whole life of an agent, so what was spent
     is the difference to what was reported before. Another `accumulated_usage` object starts at zero.
     A counter that is not a finite number is left out this time; the next difference includes it.
 
     Args:
+        metrics: Has a mapping `accumulated_usage` from names to numbers; anything else gives `{}`.
         event: The event to measure for. A second call for it, by another hook, returns the same.
-        *sources: Metrics objects. The first that has counters is measured; if none has, the result is `{}`.
 
     Raises:
         RuntimeError: Nothing can be remembered, or the counters cannot be read. The message has them.
     """
     with _lock:
-        for metrics in sources:
-            accumulated = get(metrics, "accumulated_usage")
-            if accumulated and isinstance(accumulated, (dict, Mapping)):
-                try:
-                    return _measure(event, metrics, accumulated)
-                except Exception as error:
-                    raise RuntimeError(f"cannot tell what was spent of {accumulated}") from error
-    return {}
+        accumulated = get(metrics, "accumulated_usage")
+        if not accumulated or not isinstance(accumulated, Mapping):
+            return {}
+        try:
+            return _measure(metrics, event, accumulated)
+        except Exception as error:
+            raise RuntimeError(f"cannot measure what was spent; the counters are {accumulated}") from error
 
 
-def _measure(event: object, metrics: object, accumulated: Mapping[str, Any]) -> dict[str, int | float]:
+def _measure(metrics: object, event: object, accumulated: Mapping[str, Any]) -> dict[str, int | float]:
     measured = _recall(event, accumulated)
     if measured is not None:
         return measured
