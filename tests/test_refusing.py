@@ -80,8 +80,8 @@ REFUSED_BY_BOTH = [
     ({"extra_properties": {"_aws": {}}}, "must not contain '_aws'", "write another name"),
 ]
 REFUSED_BY_THE_HOOK = [
-    ({"dimension_values": resolve}, "got <function", "pass a function as dimension_resolver"),
-    ({"extra_properties": resolve}, "got <function", "pass a function as property_resolver"),
+    ({"dimension_values": resolve}, "got <function", "as dimension_resolver"),
+    ({"extra_properties": resolve}, "got <function", "as property_resolver"),
     ({"dimension_resolver": {"Model": "x"}}, "got {'Model': 'x'}", "write a def"),
     ({"property_resolver": {"Session": "s"}}, "got {'Session': 's'}", "write a def"),
     ({"property_resolver": post}, "not async", "write a def"),

@@ -1,4 +1,4 @@
-"""Arguments that give no metric are refused here, with a message that says what to write.
+"""Checks of the arguments. Their messages say what to write instead.
 
 The rules for CloudWatch are those of the EMF specification and, where it is silent, of the CloudWatch API:
 
@@ -24,7 +24,7 @@ _RESOLVERS = {"dimension_values": "dimension_resolver", "extra_properties": "pro
 
 _MAX_METRICS = 100
 _MAX_METRIC_VALUE = 2**360
-_MAX_NAMES_IN_A_SET = 30
+_MAX_NAMES_PER_SET = 30
 
 
 def check_namespace(namespace: object) -> str:
@@ -49,9 +49,9 @@ def check_dimensions(dimensions: Any) -> list[list[str]]:
     if not dimensions:
         raise ValueError("dimensions must have at least one set, got []; write [[]] for no dimensions")
     for names in dimensions:
-        if len(names) > _MAX_NAMES_IN_A_SET:
+        if len(names) > _MAX_NAMES_PER_SET:
             raise ValueError(
-                f"dimensions must have at most {_MAX_NAMES_IN_A_SET} names in a set, got {len(names)}; "
+                f"dimensions must have at most {_MAX_NAMES_PER_SET} names in a set, got {len(names)}; "
                 "pass the others as extra_properties"
             )
         for name in names:
@@ -78,7 +78,7 @@ def _are_lists_of_names(dimensions: Any) -> bool:
 
 
 def _advice_on(dimensions: Any) -> str:
-    """Say which dimension sets the user may have meant."""
+    """Suggest the dimension sets that the user may have meant."""
     names = list(dimensions) if isinstance(dimensions, (list, tuple)) else [dimensions]
     if not all(isinstance(name, str) for name in names):
         return "write, for example, [['Model']]"
@@ -99,7 +99,7 @@ def check_mapping(parameter: str, value: object, example: str = "{'Stage': 'prod
             return members
     advice = f"write, for example, {example}"
     if callable(value) and parameter in _RESOLVERS:
-        advice = f"pass a function as {_RESOLVERS[parameter]}"
+        advice = f"pass a function to TokenUsageHook as {_RESOLVERS[parameter]}"
     raise TypeError(f"{parameter} must be a dict with strings as keys, got {value!r}; {advice}")
 
 
@@ -108,12 +108,12 @@ def check_function(parameter: str, function: _Function) -> _Function:
     if isinstance(function, type):
         name = function.__name__
         raise TypeError(
-            f"{parameter} must be a function, got the class {name}; write {name}(...), an object of it"
+            f"{parameter} must be a function, got the class {name}; write {name}(...), an instance"
         )
     if function is not None and (not callable(function) or _is_async(function)):
         raise TypeError(
             f"{parameter} must be a function that is not async, got {function!r}; "
-            "write a def that does the work, or hands it to a queue or a task"
+            "write a def that does the work, or puts it in a queue"
         )
     return function
 
@@ -137,8 +137,8 @@ def check_usage(usage: object) -> dict[str, int | float]:
         counters[name] = metric_value(value)
         if counters[name] is None or not _is_name(name, 255):
             raise ValueError(
-                "usage must give finite numbers of at most 2**360 by names of 1 to 255 printable ASCII "
-                f"characters, got {value!r} for {name!r}; write, for example, {example}"
+                "usage must map names of 1 to 255 printable ASCII characters to finite numbers of at most "
+                f"2**360, got {value!r} for {name!r}; write, for example, {example}"
             )
     return counters
 

@@ -20,7 +20,7 @@ _MAX_VALUE_LENGTH = 1024
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
 _MAX_EVENT_BYTES = 256 * 1024 - 26
 
-# A character takes at most 12 bytes of JSON, so properties of this length leave a quarter of an event free.
+# Properties with this many characters always fit: a character takes at most 12 bytes of JSON.
 _ALWAYS_FITS = 16 * 1024
 
 
@@ -54,8 +54,8 @@ def build_emf_payload(
             JSON cannot represent becomes a string. If the event would be larger than 256 KB, short notes
             take the place of the largest properties. Where names collide, a metric wins over a dimension,
             and a dimension over a property.
-        timestamp_ms: Milliseconds since the epoch; now, by default. CloudWatch takes two weeks back to two
-            hours ahead.
+        timestamp_ms: Milliseconds since the epoch; now, by default. CloudWatch accepts up to two weeks in the
+            past and two hours ahead.
 
     Returns:
         The event, with `_aws` first.
@@ -93,9 +93,9 @@ def compose(
     fields: Mapping[str, Any],
     timestamp_ms: int,
 ) -> dict[str, Any]:
-    """Compose an EMF event from arguments that were checked, and from fields with any values.
+    """Compose an EMF event from checked arguments and from fields with any values.
 
-    A field is the value of the dimension of its name, or else a property.
+    Fields that are named in `dimensions` become dimension values; the others become properties.
     """
     directive = {
         "Namespace": namespace,
@@ -109,7 +109,7 @@ def compose(
     payload.update(usage)
     properties = {plain(name): plain(value) for name, value in fields.items() if name not in payload}
     payload.update(properties)
-    if len(str(properties)) > _ALWAYS_FITS:
+    if sum([len(str(value)) for value in properties.values()]) > _ALWAYS_FITS:
         _leave_out_the_largest(payload, properties)
     return payload
 
@@ -117,7 +117,7 @@ def compose(
 def dimension_value(value: object) -> str:
     """Return any value as 1 to 1,024 printable ASCII characters.
 
-    Backslashes are escaped too, so that different values stay different up to the limit.
+    Other characters, and backslashes, are escaped, so that different values stay different.
     """
     if value is None:
         return UNKNOWN
@@ -136,7 +136,7 @@ def plain(value: object) -> Any:
         text = json.dumps(value, default=_list_or_text, ensure_ascii=False)
         # UTF-8 has no lone surrogates, and JSON has neither NaN nor Infinity.
         return json.loads(text.encode(errors="replace"), parse_constant=str)
-    except Exception:  # it refers to itself, for example, or has keys that JSON does not know
+    except Exception:  # it refers to itself, for example, or has keys that JSON cannot represent
         return _text(value)
 
 
@@ -163,7 +163,9 @@ def _leave_out_the_largest(payload: dict[str, Any], properties: Mapping[str, Any
 
 def add_values(fields: dict[str, Any], values: Mapping[str, Any]) -> None:
     """Add the values to `fields`, except for None, which counts as missing."""
-    fields.update({name: value for name, value in values.items() if value is not None})
+    for name, value in values.items():
+        if value is not None:
+            fields[name] = value
 
 
 def now_ms() -> int:

@@ -31,7 +31,8 @@ if hasattr(os, "register_at_fork"):
 def default_emitter(payload: dict[str, Any]) -> None:
     """Print `payload` as one line of compact ASCII JSON on `sys.stdout`, at once.
 
-    The line stands alone, whichever thread prints it and whatever text agents have streamed to stdout.
+    The line stands alone, whichever thread prints it. If an agent with a callback handler has emitted an
+    event in this process, a newline comes first, because the text that it streamed may not end with one.
 
     Args:
         payload: An EMF event, as `build_emf_payload` returns it. It is not changed. Anything that JSON
@@ -50,7 +51,7 @@ def default_emitter(payload: dict[str, Any]) -> None:
         try:
             _write(f"\n{line}\n" if _newline_first else f"{line}\n")
         except BaseException:
-            begin_with_newline()  # a part of the line may stand there
+            begin_with_newline()  # part of the line may be written
             raise
 
 
@@ -58,7 +59,7 @@ def encode(payload: dict[str, Any]) -> str:
     """Return `payload` as compact ASCII JSON."""
     try:
         return _encode(payload)
-    except Exception:  # not plain JSON data: an emitter has changed the event, or made its own
+    except Exception:  # not plain JSON data, because an emitter has changed the event or made its own
         return _encode(plain(payload))
 
 

@@ -30,14 +30,15 @@ _NAMESPACE = "Strands/AgentTokenUsage"
 class TokenUsageHook(Plugin):
     """Strands hook provider, and plugin, that emits an EMF event with the tokens of each invocation.
 
-    `Agent(hooks=[TokenUsageHook()])` works on each Strands release from 1.0 on, and
-    `Agent(plugins=[TokenUsageHook()])`, which does the same, from 1.28 on.
+    `Agent(hooks=[TokenUsageHook()])` works with Strands 1.0 and later. `Agent(plugins=[TokenUsageHook()])`
+    does the same with 1.28 and later.
 
-    One hook may serve many agents in many threads. The events of an agent always sum to its
-    `event_loop_metrics.accumulated_usage`: each reports what was added since the previous one, so that a
-    reused agent, a failed call or a resumed one is counted once. From Strands 1.43 on, the hook runs
-    before all other after-invocation hooks, so its resolvers do not see what those write. Once created,
-    it raises no `Exception` into the agent; errors go to the logger `strands_token_telemetry`.
+    One hook may serve many agents in many threads. Give it to each agent; a graph or a swarm has no event
+    of its own. The events of an agent always sum to its `event_loop_metrics.accumulated_usage`: each reports
+    what was added since the previous one, so that the tokens of reused agents and of failed or resumed calls
+    are counted once. With Strands 1.43 and later, the hook runs before all other after-invocation hooks, so
+    its resolvers do not see what those change. Once created, the hook raises no `Exception` into the agent;
+    it logs errors to the logger `strands_token_telemetry`.
 
     Args:
         namespace: CloudWatch namespace: 1 to 255 printable ASCII characters, not blank, not starting with
@@ -54,14 +55,14 @@ class TokenUsageHook(Plugin):
         property_resolver: Called with each `AfterInvocationEvent`. It returns further properties, which
             win over `extra_properties`: a session id, for example.
         emitter: Called with each event, in the thread of the agent. The event is a dict of plain JSON
-            data, which the emitter may change. If the emitter raises, the event is in the log.
+            data, which the emitter may change. If the emitter raises, the hook logs the event.
             `default_emitter` prints it as one line on stdout.
 
-    `None` means the default. The hook keeps shallow copies, under the parameters' names.
+    `None` means the default. The hook has shallow copies, as attributes with the parameters' names.
 
     Raises:
-        TypeError: An argument has the wrong type, or would never do its work: a coroutine function, or a
-            class. The message names the parameter and says what to write.
+        TypeError: An argument has the wrong type, or a function is async or a class. The message names the
+            parameter and says what to write.
         ValueError: CloudWatch would reject an event with this argument.
 
     Example:
@@ -103,7 +104,7 @@ class TokenUsageHook(Plugin):
         Args:
             registry: The agent's hook registry. Registering a second time changes nothing, so that a hook
                 listed twice emits one event for each invocation.
-            **kwargs: Ignored; for what Strands may add.
+            **kwargs: Ignored. Strands may add some.
         """
         from strands.hooks import AfterInvocationEvent
 
@@ -114,7 +115,7 @@ class TokenUsageHook(Plugin):
         try:
             # Before all others: if another callback raises, Strands does not call the remaining ones.
             registry.add_callback(AfterInvocationEvent, self._on_after_invocation, order=-math.inf)
-        except TypeError:  # there is no order before Strands 1.43
+        except TypeError:  # Strands before 1.43 has no `order`
             registry.add_callback(AfterInvocationEvent, self._on_after_invocation)
 
     def init_agent(self, agent: Agent) -> None:
@@ -130,6 +131,7 @@ class TokenUsageHook(Plugin):
         hooks = tools = ()
 
     def _on_after_invocation(self, event: AfterInvocationEvent) -> None:
+        """Emit what the agent has spent since its previous event, if it has."""
         usage: dict[str, int | float] = {}
         try:
             agent, result = get(event, "agent"), get(event, "result")
@@ -143,6 +145,7 @@ class TokenUsageHook(Plugin):
                 raise
 
     def _emit(self, usage: dict[str, int | float], event: AfterInvocationEvent, agent: object) -> None:
+        """Build an event and hand it to the emitter, or to the log if the emitter fails."""
         fields = self._describe(event, agent)
         arguments = usage, self.namespace, self.dimensions, fields, emf.now_ms()
         if _streams_text(event, agent):
@@ -150,7 +153,9 @@ class TokenUsageHook(Plugin):
         try:
             returned: object = self.emitter(emf.compose(*arguments))
             if returned is not None and isinstance(returned, Coroutine):
-                raise TypeError("emitter returned a coroutine, which nobody awaits; make it a task")
+                raise TypeError(
+                    "emitter returned a coroutine, which nobody awaits; write one that is not async"
+                )
         except Exception:
             # Composed anew, because the emitter may have changed the event.
             payload = encode(emf.compose(*arguments))
@@ -183,14 +188,14 @@ def _resolve(
 
 
 def _own_value(dimension: str, agent: object) -> str:
-    """Return the value that the hook itself knows for a dimension, or "unknown"."""
+    """Return the hook's own value for a dimension, or "unknown"."""
     value = None
     if dimension == "AgentName":
         value = get(agent, "name")
     elif dimension == "Model":
         with contextlib.suppress(Exception):
             config = get(agent, "model").get_config()
-            # SageMaker is configured by an endpoint, all other providers of Strands by a model id.
+            # SageMaker has an endpoint name where all other providers have a model id.
             value = config.get("model_id") or config.get("endpoint_name")
     if isinstance(value, str):
         return value

@@ -29,7 +29,7 @@ def spent(metrics: object, event: object) -> dict[str, int | float]:
     """Return what was added to each counter of the metrics since the agent's previous event.
 
     Strands adds to `EventLoopMetrics.accumulated_usage` for the whole life of an agent, so what was spent
-    is the difference to what was reported before. Another `accumulated_usage` object starts at zero.
+    is the difference from what was last reported. Another `accumulated_usage` object starts at zero.
     A counter that is not a finite number is left out this time; the next difference includes it.
 
     Args:
@@ -41,7 +41,7 @@ def spent(metrics: object, event: object) -> dict[str, int | float]:
     """
     with _lock:
         accumulated = get(metrics, "accumulated_usage")
-        if not accumulated or not isinstance(accumulated, Mapping):
+        if not accumulated or not isinstance(accumulated, (dict, Mapping)):
             return {}
         try:
             return _measure(metrics, event, accumulated)
@@ -50,6 +50,7 @@ def spent(metrics: object, event: object) -> dict[str, int | float]:
 
 
 def _measure(metrics: object, event: object, accumulated: Mapping[str, Any]) -> dict[str, int | float]:
+    """Return the differences from what was reported, and remember both."""
     measured = _recall(event, accumulated)
     if measured is not None:
         return measured
@@ -66,13 +67,13 @@ def _measure(metrics: object, event: object, accumulated: Mapping[str, Any]) -> 
 
 
 def _recall(owner: object, accumulated: object) -> dict[str, int | float] | None:
-    """Return what an object remembers of these counters, if anything."""
+    """Return what an object remembers about these counters, if anything."""
     remembered_of, numbers = vars(owner).get(_MEMORY, (None, None))
     return numbers if remembered_of is accumulated else None
 
 
 def get(owner: object, name: str) -> Any:
-    """Return an attribute, or None where there is none or its property raises."""
+    """Return an attribute, or None if it is missing or raises."""
     try:
         return getattr(owner, name)
     except Exception:
