@@ -1,5 +1,6 @@
 """The checks of this repository, one nox session each. `.ci/run` installs nox and runs them."""
 
+import contextlib
 import filecmp
 import hashlib
 import re
@@ -41,6 +42,17 @@ def built(suffix):
     """Return the path of the file in dist/ that has this suffix."""
     (path,) = (ROOT / "dist").glob(f"*{suffix}")
     return str(path)
+
+
+@contextlib.contextmanager
+def earlier_version(session):
+    """Give the path of the unpacked sdist of 0.1.0, from PyPI."""
+    name = "strands-token-telemetry"
+    with tempfile.TemporaryDirectory() as folder:
+        options = "--quiet", "--no-deps", f"--no-binary={name}", f"--dest={folder}"
+        session.run("python", "-m", "pip", "download", *options, f"{name}==0.1.0")
+        shutil.unpack_archive(next(Path(folder).iterdir()), folder)
+        yield f"{folder}/strands_token_telemetry-0.1.0"
 
 
 @nox.session
@@ -139,16 +151,11 @@ def strands(session, release):
 
 @nox.session(requires=["build"], reuse_venv=False)
 def compatibility(session):
-    """Run the tests of 0.1.0, which PyPI has, on the wheel in dist/."""
+    """Run the tests of 0.1.0 on the wheel in dist/."""
     prepare(session, "strands-agents", "pytest", built(".whl"))
-    name = "strands-token-telemetry"
-    with tempfile.TemporaryDirectory() as folder:
-        options = "--quiet", "--no-deps", f"--no-binary={name}", f"--dest={folder}"
-        session.run("python", "-m", "pip", "download", *options, f"{name}==0.1.0")
-        shutil.unpack_archive(next(Path(folder).iterdir()), folder)
-        (tests,) = Path(folder).glob("*/tests")
-        # Deselected: it compares the version with 0.1.0.
-        session.run("pytest", str(tests), "--deselect=tests/test_init.py::test_version")
+    with earlier_version(session) as folder:
+        # Deselected: the test that compares the version with 0.1.0.
+        session.run("pytest", f"{folder}/tests", "--deselect=tests/test_init.py::test_version")
 
 
 @nox.session
@@ -181,6 +188,14 @@ def search(session):
     prepare(session, "--editable=.[dev]")
     files = sorted(map(str, Path("tests").glob("*_search.py")))
     session.run("pytest", *files, env={"HYPOTHESIS_PROFILE": "thorough"})
+
+
+@nox.session
+def benchmark(session):
+    """Measure what the hook costs, beside 0.1.0."""
+    prepare(session, "--editable=.[dev]")
+    with earlier_version(session) as folder:
+        session.run("python", "-B", "tests/benchmark.py", f"{folder}/src")
 
 
 @nox.session(venv_backend="none")
