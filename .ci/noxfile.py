@@ -6,13 +6,14 @@ import hashlib
 import re
 import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 
 import nox
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# The first release, and those that changed the event after an invocation or brought plugins (1.28).
+# The first release, those that changed the event after an invocation, and the first with plugins (1.28).
 RELEASES = ["1.0.0", "1.17.0", "1.20.0", "1.24.0", "1.28.0", "1.30.0", "1.42.0", "1.43.0"]
 UNPINNED = {"newest": "strands-agents", "prerelease": "strands-agents>=1.0.dev0"}
 
@@ -121,12 +122,11 @@ def dist(session):
     session.run("validate-pyproject", "pyproject.toml")
     session.run("twine", "check", "--strict", wheel, built(".tar.gz"))
     session.run("check-wheel-contents", wheel)
-    sources = session.run("git", "ls-files", "src", external=True, silent=True).split()
-    expected = [*sources, "llms.txt", "LICENSE", "METADATA", "RECORD", "WHEEL"]
-    found = session.run("python", "-m", "zipfile", "--list", wheel, silent=True).splitlines()[1:]
-    names = [sorted(Path(line.split()[0]).name for line in lines) for lines in (expected, found)]
-    if names[0] != names[1]:
-        session.error(f"The wheel should have {names[0]}, but it has {names[1]}.")
+    sources = {path.name for path in Path("src/strands_token_telemetry").iterdir() if path.is_file()}
+    expected = sources | {"llms.txt", "LICENSE", "METADATA", "RECORD", "WHEEL"}
+    found = {Path(name).name for name in zipfile.ZipFile(wheel).namelist()}
+    if found != expected:
+        session.error(f"The wheel should have {sorted(expected)}, but it has {sorted(found)}.")
 
 
 @nox.session(requires=["build"], reuse_venv=False)
@@ -136,9 +136,8 @@ def sdist(session):
         shutil.unpack_archive(built(".tar.gz"), folder)
         (unpacked,) = Path(folder).iterdir()
         prepare(session, "strands-agents", *SUITE, str(unpacked))
-        session.chdir(unpacked)
-        session.run("pytest")
-        session.chdir(ROOT)
+        with session.chdir(unpacked):
+            session.run("pytest")
 
 
 @nox.session(requires=["build"], reuse_venv=False)
@@ -193,7 +192,7 @@ def search(session):
 @nox.session
 def benchmark(session):
     """Measure what the hook costs, beside 0.1.0."""
-    prepare(session, "--editable=.[dev]")
+    prepare(session, "strands-agents", "pytest", "--editable=.")
     with earlier_version(session) as folder:
         session.run("python", "-B", "tests/benchmark.py", f"{folder}/src")
 
