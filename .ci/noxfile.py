@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RELEASES = ["1.0.0", "1.17.0", "1.20.0", "1.24.0", "1.28.0", "1.30.0", "1.42.0", "1.43.0"]
 UNPINNED = {"newest": "strands-agents", "prerelease": "strands-agents>=1.0.dev0"}
 
-# Without these two the suite does not run; without the others of the extra "dev", a few tests are skipped.
+# What every test needs. The session "tests" installs all of the extra "dev", which takes twice as long.
 SUITE = ["pytest", "hypothesis"]
 
 nox.options.default_venv_backend = "virtualenv"  # works wherever pip does
@@ -89,7 +89,7 @@ def tests(session):
 @nox.session
 def coverage(session):
     """Run the tests again; they must run every line and every branch of the package."""
-    prepare(session, "--group=coverage", "--editable=.[dev]")
+    prepare(session, "--group=coverage", "strands-agents", *SUITE, "--editable=.")
     with tempfile.TemporaryDirectory() as folder:
         session.env["COVERAGE_FILE"] = f"{folder}/data"  # each process adds a file of its own
         session.run("coverage", "run", "-m", "pytest")
@@ -160,14 +160,14 @@ def compatibility(session):
 @nox.session
 def providers(session):
     """Run the tests that use the clients of the providers."""
-    prepare(session, "--group=providers", "--editable=.[dev]")
+    prepare(session, "--group=providers", *SUITE, "--editable=.")
     session.run("pytest", "tests/test_providers.py")
 
 
 @nox.session(allow_parallel=False)
 def hosts(session):
     """Run the tests in real hosts. They run alone, because they wait for programs to start."""
-    prepare(session, "--group=hosts", "--editable=.[dev]")
+    prepare(session, "--group=hosts", "strands-agents", *SUITE, "--editable=.")
     session.run("pytest", "tests/test_hosts.py")
 
 
@@ -184,7 +184,7 @@ def workflows(session):
 @nox.session
 def search(session):
     """Look longer, and at random, for input that breaks a promise. CI does it weekly."""
-    prepare(session, "--editable=.[dev]")
+    prepare(session, "strands-agents", *SUITE, "--editable=.")
     files = sorted(map(str, Path("tests").glob("*_search.py")))
     session.run("pytest", *files, env={"HYPOTHESIS_PROFILE": "thorough"})
 
