@@ -110,7 +110,7 @@ def build(session):
         session.run(*command, "--sdist", "--wheel", f"--outdir={again}", silent=True)
         for path in sorted(Path("dist").iterdir()):
             if not filecmp.cmp(path, Path(again, path.name), shallow=False):
-                session.error(f"The second build of {path.name} has other bytes.")
+                session.error(f"The second build of {path.name} has other bytes")
             session.log(f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()} {path.name}")
 
 
@@ -126,7 +126,7 @@ def dist(session):
     expected = sources | {"llms.txt", "LICENSE", "METADATA", "RECORD", "WHEEL"}
     found = {Path(name).name for name in zipfile.ZipFile(wheel).namelist()}
     if found != expected:
-        session.error(f"The wheel should have {sorted(expected)}, but it has {sorted(found)}.")
+        session.error(f"The wheel should have {sorted(expected)}, but it has {sorted(found)}")
 
 
 @nox.session(requires=["build"], reuse_venv=False)
@@ -203,4 +203,4 @@ def tag(session):
     source = (ROOT / "src/strands_token_telemetry/__init__.py").read_text()
     version = re.search(r'^__version__ = "(.+)"$', source, re.MULTILINE)[1]
     if session.posargs != [f"v{version}"]:
-        session.error(f"The version is {version}, but the tag is {' '.join(session.posargs)}.")
+        session.error(f"The version is {version}, but the tag is {' '.join(session.posargs)}")
