@@ -179,7 +179,7 @@ def test_metrics_that_are_replaced_start_at_zero(events, hook, reset, tokens):
 
 
 def pickled(value):
-    return pickle.loads(pickle.dumps(value))  # noqa: S301 (its own pickle)
+    return pickle.loads(pickle.dumps(value))
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_a_middleware_that_returns_a_result_with_other_metrics(events, metrics):
             if isinstance(event, EventLoopStopEvent):
                 result = await other.invoke_async("say it better")
                 state = metrics() if metrics else result.metrics
-                event = EventLoopStopEvent(result.stop_reason, result.message, state, {})  # noqa: PLW2901
+                event = EventLoopStopEvent(result.stop_reason, result.message, state, {})
             yield event
 
     hook = TokenUsageHook(dimensions=[["AgentName"]], emitter=events)

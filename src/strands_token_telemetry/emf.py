@@ -109,7 +109,7 @@ def compose(
     payload.update(usage)
     properties = {plain(name): plain(value) for name, value in fields.items() if name not in payload}
     payload.update(properties)
-    if sum([len(str(value)) for value in properties.values()]) > _ALWAYS_FITS:
+    if sum([len(name) + len(str(value)) for name, value in properties.items()]) > _ALWAYS_FITS:
         _leave_out_the_largest(payload, properties)
     return payload
 

@@ -20,7 +20,8 @@ _lock = threading.RLock()
 
 
 def _renew_lock() -> None:
-    global _lock  # noqa: PLW0603 (in a forked child, no thread is left to release the old one)
+    """Replace the lock in a forked child, where no thread is left to release the old one."""
+    global _lock
     _lock = threading.RLock()
 
 
@@ -65,7 +66,7 @@ def encode(payload: dict[str, Any]) -> str:
 
 def begin_with_newline() -> None:
     """Begin all further lines of this process with a newline, because text may stand before them."""
-    global _newline_first  # noqa: PLW0603 (stdout belongs to the process)
+    global _newline_first
     _newline_first = True
 
 

@@ -17,7 +17,8 @@ _lock = threading.RLock()
 
 
 def _renew_lock() -> None:
-    global _lock  # noqa: PLW0603 (in a forked child, no thread is left to release the old one)
+    """Replace the lock in a forked child, where no thread is left to release the old one."""
+    global _lock
     _lock = threading.RLock()
 
 
