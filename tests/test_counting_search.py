@@ -2,14 +2,13 @@
 
 import asyncio
 import copy
-import gc
 import json
 import logging
 import warnings
 from itertools import count
 
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 from pydantic import create_model
 from strands.hooks import AfterInvocationEvent
 from strands.telemetry.metrics import EventLoopMetrics
@@ -138,11 +137,6 @@ class Agents(RuleBasedStateMachine):
     @rule(agent=agents)
     def the_counters_are_replaced(self, agent):
         agent.event_loop_metrics.accumulated_usage = EventLoopMetrics().accumulated_usage
-
-    @rule(agent=consumes(agents))
-    def an_agent_is_dropped(self, agent):
-        del agent
-        gc.collect()
 
     @invariant()
     def what_is_emitted_is_what_the_models_reported(self):

@@ -9,15 +9,11 @@ import socket
 import subprocess
 import sys
 import time
-import tracemalloc
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
-from strands.handlers.callback_handler import CompositeCallbackHandler, PrintingCallbackHandler
-from strands.hooks import AfterInvocationEvent
-from strands.telemetry.metrics import EventLoopMetrics
+from strands.handlers.callback_handler import PrintingCallbackHandler
 
 from emf_checker import extract, parse
 from helpers import call, fails, make_agent, print_text, says, since, start, uses
@@ -30,28 +26,8 @@ def fail(*arguments):
     raise OSError("out of order")
 
 
-class Request(Coroutine):
-    """What `session.post(...)` of aiohttp returns: a coroutine of a class of its own."""
-
-    def send(self, value):
-        raise StopIteration
-
-    throw = __await__ = close = send
-
-
-class PrintsText:
-    __call__ = staticmethod(print_text)
-
-    def __getattr__(self, name):
-        raise KeyError(name)
-
-
 def tokens(lines):
     return sum(datum.value for line in lines for datum in extract(line) if datum.metric == "inputTokens")
-
-
-def lines_of(capfd):
-    return [line for line in capfd.readouterr().out.splitlines() if line.startswith('{"_aws"')]
 
 
 def logged(errors):
@@ -62,13 +38,19 @@ def logged(errors):
 # The line stands alone.
 
 
+class PrintsText:
+    __call__ = staticmethod(print_text)
+
+    def __getattr__(self, name):
+        raise KeyError(name)
+
+
 @pytest.mark.parametrize(
     "handler",
     [
-        pytest.param(PrintingCallbackHandler(), id="default"),
-        pytest.param(CompositeCallbackHandler(PrintingCallbackHandler()), id="composite"),
-        pytest.param(print_text, id="function"),
-        pytest.param(PrintsText(), id="object with attributes of its own mind"),
+        pytest.param(PrintingCallbackHandler(), id="the default"),
+        pytest.param(print_text, id="a function"),
+        pytest.param(PrintsText(), id="an object whose attributes raise"),
     ],
 )
 @pytest.mark.parametrize("turns", [[says("As is")], [uses("look_up"), fails()]], ids=["success", "failure"])
@@ -77,6 +59,21 @@ def test_the_line_stands_alone_after_streamed_text(capfd, handler, turns):
     *_, text, line = filter(None, capfd.readouterr().out.splitlines())
     assert text == turns[-1].text
     assert extract(line)
+
+
+def test_the_line_of_a_quiet_agent_stands_alone_beside_one_that_streams(capfd):
+    make_agent(callback_handler=print_text, hooks=[TokenUsageHook()])("this process streams")
+    print("Text of the next reply", end="")
+    make_agent(hooks=[TokenUsageHook()])("hello")
+    assert tokens(line for line in capfd.readouterr().out.splitlines() if "_aws" in line) == 20
+
+
+@since("1.24", "AfterInvocationEvent.invocation_state")
+@pytest.mark.filterwarnings("ignore:`\\*\\*kwargs` parameter is deprecating")
+def test_the_line_stands_alone_after_a_callback_handler_of_one_call(capfd):
+    make_agent(hooks=[TokenUsageHook()])("hello", callback_handler=print_text)
+    text, line = capfd.readouterr().out.splitlines()
+    assert (text, tokens([line])) == ("Hello.", 10)
 
 
 def test_a_process_whose_agents_are_quiet_prints_the_lines_and_nothing_else(capfd):
@@ -88,27 +85,95 @@ def test_a_process_whose_agents_are_quiet_prints_the_lines_and_nothing_else(capf
     assert tokens(out.splitlines()) == 20
 
 
-def test_the_line_stands_alone_when_an_emitter_hands_its_event_to_a_thread(capfd):
-    def hand_over(event):
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(default_emitter, {**event, "more": 1}).result()
-
-    make_agent(callback_handler=print_text, hooks=[TokenUsageHook(emitter=hand_over)])("hello")
-    assert tokens(lines_of(capfd)) == 10
+def test_the_default_emitter_writes_one_compact_ascii_line_and_changes_nothing(capfd):
+    payload = {"name": "naïve", "list": [1, 2], "odd": {3}, 7: "key"}
+    default_emitter(payload)
+    assert capfd.readouterr().out == '{"name":"na\\u00efve","list":[1,2],"odd":[3],"7":"key"}\n'
+    assert payload == {"name": "naïve", "list": [1, 2], "odd": {3}, 7: "key"}
 
 
-def test_the_line_of_a_quiet_agent_stands_alone_beside_one_that_streams(capfd):
-    make_agent(callback_handler=print_text, hooks=[TokenUsageHook()])("this process streams")
-    print("Text of the next reply", end="")
-    make_agent(hooks=[TokenUsageHook()])("hello")
-    assert tokens(lines_of(capfd)) == 20
+def test_the_default_emitter_writes_no_nan(capfd):
+    default_emitter({"ratio": float("nan"), "inputTokens": 12})
+    assert capfd.readouterr().out == '{"ratio":"NaN","inputTokens":12}\n'
 
 
-@since("1.24", "AfterInvocationEvent.invocation_state")
-@pytest.mark.filterwarnings("ignore:`\\*\\*kwargs` parameter is deprecating")
-def test_the_line_stands_alone_after_a_callback_handler_of_one_call(capfd):
-    make_agent(hooks=[TokenUsageHook()])("hello", callback_handler=print_text)
-    assert tokens(lines_of(capfd)) == 10
+@buffered_or_not
+def test_a_process_that_is_killed_after_a_call_has_printed_its_line(options):
+    script = """
+        import os
+        from helpers import make_agent
+        from strands_token_telemetry import TokenUsageHook
+        hook = TokenUsageHook(extra_properties={"user": "Zoë 🦜"}, dimension_values={"Model": "模型"})
+        print("printed before")
+        make_agent(hooks=[hook])("hello")
+        os.kill(os.getpid(), 9)
+    """
+    with start(script, *options, PYTHONIOENCODING="ascii:strict") as process:
+        before, line = process.stdout.read().decode("ascii").splitlines()
+    assert process.returncode != 0
+    assert before == "printed before"
+    assert tokens([line]) == 10
+    assert parse(line)["user"] == "Zoë 🦜"
+
+
+# What was not delivered is in the log, and the agent answers.
+
+
+class Request(Coroutine):
+    """What `session.post(...)` of aiohttp returns: a coroutine of a class of its own."""
+
+    def send(self, value):
+        raise StopIteration
+
+    throw = __await__ = close = send
+
+
+@pytest.mark.filterwarnings("ignore:coroutine 'sleep' was never awaited")
+@pytest.mark.parametrize(
+    ("emitter", "why"),
+    [
+        pytest.param(fail, "out of order", id="raises"),
+        pytest.param(lambda event: asyncio.sleep(0), "emitter returned a coroutine", id="coroutine"),
+        pytest.param(lambda event: Request(), "emitter returned a coroutine", id="a coroutine of aiohttp"),
+        pytest.param(lambda event: event.clear() or event["Model"], "Model", id="changes it, then raises"),
+    ],
+)
+def test_an_emitter_that_fails_is_logged_with_its_event(caplog, undelivered, emitter, why):
+    make_agent(hooks=[TokenUsageHook(emitter=emitter)])("hello")
+    (record,) = caplog.records
+    assert why in str(record.exc_info[1])
+    assert undelivered.inputs == [10]
+    text = record.getMessage().partition("not delivered: ")[2]
+    assert text == json.dumps(json.loads(text), separators=(",", ":"))
+
+
+def test_an_emitter_may_return_a_task_that_it_has_scheduled(caplog):
+    async def invoke():
+        async def post(event):
+            posted.append(event)
+
+        hook = TokenUsageHook(emitter=lambda event: asyncio.ensure_future(post(event)))
+        await make_agent(hooks=[hook]).invoke_async("hello")
+        await asyncio.sleep(0)
+
+    posted = []
+    asyncio.run(invoke())
+    assert posted[0]["inputTokens"] == 10
+    assert caplog.records == []
+
+
+CLOSED = io.StringIO()
+CLOSED.close()
+
+
+@pytest.mark.parametrize(
+    "stdout", [CLOSED, None, SimpleNamespace(write=fail)], ids=["closed", "none", "broken"]
+)
+def test_without_a_stdout_the_event_is_in_the_log(monkeypatch, undelivered, stdout):
+    agent = make_agent(says("The answer."), hooks=[TokenUsageHook()])
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert str(agent("hello")) == "The answer.\n"
+    assert undelivered.inputs == [10]
 
 
 def test_a_line_after_one_that_broke_off_stands_alone(monkeypatch, undelivered):
@@ -120,40 +185,62 @@ def test_a_line_after_one_that_broke_off_stands_alone(monkeypatch, undelivered):
             raise OSError("no space left")
 
     monkeypatch.setattr(sys, "stdout", FullDisk())
-    agent = make_agent(*(says(tokens=(n, 1)) for n in (1, 2, 3)), hooks=[TokenUsageHook()])
-    for _ in range(3):
-        agent("hello")
-    broken, *lines = filter(None, sys.stdout.getvalue().splitlines())
+    agent = make_agent(says(tokens=(1, 1)), says(tokens=(2, 1)), hooks=[TokenUsageHook()])
+    agent("one")
+    agent("two")
+    broken, line = filter(None, sys.stdout.getvalue().splitlines())
     assert len(broken) == 20
-    assert undelivered.inputs == [1]
-    assert [extract(line)[0].value for line in lines] == [2, 3]
+    assert (undelivered.inputs, tokens([line])) == ([1], 2)
 
 
-@buffered_or_not
-def test_eight_threads_print_whole_lines_between_streamed_text(options):
-    script = """
-        from concurrent.futures import ThreadPoolExecutor
-        from helpers import make_agent, print_text, says
-        from strands_token_telemetry import TokenUsageHook
-        settings = {"callback_handler": print_text, "hooks": [TokenUsageHook()]}
-        agents = [make_agent(says(tokens=(n, 1)), **settings) for n in range(8)]
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda agent: [agent("hello") for _ in range(10)], agents))
-    """
-    with start(script, *options) as process:
-        lines = [line for line in process.stdout.read().decode().splitlines() if "_aws" in line]
-    assert len(lines) == 80
-    assert tokens(lines) == 10 * sum(range(8))
+def test_a_broken_log_does_not_reach_the_agent_or_lose_the_event(monkeypatch, events):
+    def lose(event):
+        events(event)
+        fail()
+
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", fail)  # as a handler does whose network is down
+    monkeypatch.setattr(logging.getLogger("strands_token_telemetry"), "handlers", [handler])
+    hook = TokenUsageHook(
+        dimensions=[["Stage"]], dimension_resolver=fail, property_resolver=fail, emitter=lose
+    )
+    assert str(make_agent(says("The answer."), hooks=[hook])("hello")) == "The answer.\n"
+    assert events.inputs == [10]
 
 
-# The default emitter by itself.
+def test_a_logger_that_the_user_has_disabled_stays_disabled(monkeypatch):
+    logger = logging.getLogger("strands_token_telemetry")
+    monkeypatch.setattr(logger, "disabled", True)
+    make_agent(hooks=[TokenUsageHook(emitter=fail)])("hello")
+    assert logger.disabled
 
 
-def test_the_default_emitter_writes_one_compact_ascii_line_and_changes_nothing(capfd):
-    payload = {"name": "naïve", "list": [1, 2], "odd": {3}, 7: "key"}
-    default_emitter(payload)
-    assert capfd.readouterr().out == '{"name":"na\\u00efve","list":[1,2],"odd":[3],"7":"key"}\n'
-    assert payload == {"name": "naïve", "list": [1, 2], "odd": {3}, 7: "key"}
+def test_a_configuration_changed_to_nonsense_leaves_the_counts_in_the_log(caplog):
+    hook = TokenUsageHook()
+    hook.dimensions = 7
+    assert str(make_agent(says("The answer."), hooks=[hook])("hello")) == "The answer.\n"
+    (record,) = caplog.records
+    assert record.getMessage().startswith("token usage may not have been emitted: {'inputTokens': 10, ")
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
+@pytest.mark.parametrize("parameter", ["emitter", "property_resolver"])
+def test_what_stops_a_program_leaves_the_counts_in_the_log(caplog, parameter, stop):
+    def stopping(_):
+        raise stop
+
+    def run(coroutine):  # without an event loop, which would stop at KeyboardInterrupt itself
+        while True:
+            coroutine.send(None)
+
+    agent = make_agent(hooks=[TokenUsageHook(**{parameter: stopping})])
+    with pytest.raises(stop):
+        run(agent.invoke_async("hello"))
+    (record,) = [record for record in caplog.records if record.name == "strands_token_telemetry"]
+    assert "'inputTokens': 10" in record.getMessage()
+
+
+# Robustness: a stdout that was replaced.
 
 
 def test_one_write_and_a_flush_carry_the_line_to_a_stdout_that_was_replaced(monkeypatch):
@@ -182,46 +269,7 @@ def test_a_stdout_on_a_socket_gets_the_line_at_once(monkeypatch):
         assert tokens([theirs.recv(65536).decode().strip()]) == 10
 
 
-def test_the_default_emitter_writes_no_nan(capfd):
-    default_emitter({"ratio": float("nan"), "inputTokens": 12})
-    assert capfd.readouterr().out == '{"ratio":"NaN","inputTokens":12}\n'
-
-
-@buffered_or_not
-def test_a_process_that_is_killed_after_a_call_has_printed_its_line(options):
-    script = """
-        import os
-        from helpers import make_agent
-        from strands_token_telemetry import TokenUsageHook
-        hook = TokenUsageHook(extra_properties={"user": "Zoë 🦜"}, dimension_values={"Model": "模型"})
-        print("printed before")
-        make_agent(hooks=[hook])("hello")
-        os.kill(os.getpid(), 9)
-    """
-    with start(script, *options, PYTHONIOENCODING="ascii:strict") as process:
-        before, line = process.stdout.read().decode("ascii").splitlines()
-    assert process.returncode != 0
-    assert before == "printed before"
-    assert tokens([line]) == 10
-    assert parse(line)["user"] == "Zoë 🦜"
-
-
-# A stdout that is broken, slow, full or forked.
-
-
-CLOSED = io.StringIO()
-CLOSED.close()
-
-
-@pytest.mark.parametrize(
-    "stdout", [CLOSED, None, SimpleNamespace(write=fail)], ids=["closed", "none", "broken"]
-)
-def test_without_a_stdout_the_event_is_in_the_log(monkeypatch, undelivered, stdout):
-    agent = make_agent(says("The answer."), hooks=[TokenUsageHook()])
-    monkeypatch.setattr(sys, "stdout", stdout)
-    assert str(agent("hello")) == "The answer.\n"
-    assert undelivered.inputs == [10]
-
+# Robustness: a stdout that is slow, full or forked, or whose reader goes away.
 
 # Long lines, by the hook and the default emitter alone: a process that needs no Strands starts at once.
 EMIT = """
@@ -293,7 +341,35 @@ def test_a_pipe_that_does_not_wait_for_its_reader_loses_nothing(options):
     assert numbers(whole + logged(errors)) == numbered("a", lines=100)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@buffered_or_not
+def test_a_reader_that_goes_away_costs_nothing_and_the_log_has_the_counts(options):
+    script = """
+        import faulthandler, logging.config, sys
+        from helpers import make_agent, says
+        from strands_token_telemetry import TokenUsageHook
+        handlers = {"stderr": {"class": "logging.StreamHandler"}}  # the next line disables existing loggers
+        logging.config.dictConfig({"version": 1, "handlers": handlers, "root": {"handlers": ["stderr"]}})
+        faulthandler.dump_traceback_later(30, exit=True)
+        agent = make_agent(says("The answer."), hooks=[TokenUsageHook()])
+        agent("while there is a reader")
+        sys.stdin.read()
+        for _ in range(3):
+            print(agent("without one"), file=sys.stderr)
+    """
+    with start(script, *options, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert tokens([process.stdout.readline().decode().rstrip("\n")]) == 10
+        process.stdout.close()
+        process.stdin.close()
+        errors = process.stderr.read().decode().splitlines()
+    assert process.returncode == 0
+    assert errors.count("The answer.") == 3
+    assert tokens(logged(errors)) == 30
+
+
+can_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+
+
+@can_fork
 @buffered_or_not
 def test_a_child_emits_whose_parent_was_printing_and_counting_when_it_forked(options):
     script = """
@@ -330,7 +406,7 @@ sys.exit(os.waitpid(child, 0)[1])
     assert numbers(lines) == numbered("writer", "counter", "child", lines=40)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@can_fork
 def test_children_that_are_forked_while_a_hook_prints_can_print():
     script = """
 def answer():
@@ -353,136 +429,3 @@ done.append(True)
 """
     with start(EMIT + script, "-Wignore") as process:
         assert (b"a child hung" in process.stdout.read(), process.wait()) == (False, 0)
-
-
-@buffered_or_not
-def test_a_reader_that_goes_away_costs_nothing_and_the_log_has_the_counts(options):
-    script = """
-        import faulthandler, logging.config, sys
-        from helpers import make_agent, says
-        from strands_token_telemetry import TokenUsageHook
-        handlers = {"stderr": {"class": "logging.StreamHandler"}}
-        logging.config.dictConfig({"version": 1, "handlers": handlers, "root": {"handlers": ["stderr"]}})
-        faulthandler.dump_traceback_later(30, exit=True)
-        agent = make_agent(says("The answer."), hooks=[TokenUsageHook()])
-        agent("while there is a reader")
-        sys.stdin.read()
-        for _ in range(3):
-            print(agent("without one"), file=sys.stderr)
-    """
-    with start(script, *options, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert tokens([process.stdout.readline().decode().rstrip("\n")]) == 10
-        process.stdout.close()
-        process.stdin.close()
-        errors = process.stderr.read().decode().splitlines()
-    assert process.returncode == 0
-    assert errors.count("The answer.") == 3
-    assert tokens(logged(errors)) == 30
-
-
-# The log, an emitter or a resolver fails.
-
-
-def test_a_broken_log_does_not_reach_the_agent_or_lose_the_event(monkeypatch, events):
-    def lose(event):
-        events(event)
-        fail()
-
-    handler = logging.Handler()
-    monkeypatch.setattr(handler, "emit", fail)  # as a handler does whose network is down
-    monkeypatch.setattr(logging.getLogger("strands_token_telemetry"), "handlers", [handler])
-    hook = TokenUsageHook(
-        dimensions=[["Stage"]], dimension_resolver=fail, property_resolver=fail, emitter=lose
-    )
-    assert str(make_agent(says("The answer."), hooks=[hook])("hello")) == "The answer.\n"
-    assert events.inputs == [10]
-
-
-@pytest.mark.filterwarnings("ignore:coroutine 'sleep' was never awaited")
-@pytest.mark.parametrize(
-    ("emitter", "why"),
-    [
-        pytest.param(fail, "out of order", id="raises"),
-        pytest.param(lambda event: asyncio.sleep(0), "emitter returned a coroutine", id="coroutine"),
-        pytest.param(lambda event: Request(), "emitter returned a coroutine", id="a coroutine of aiohttp"),
-        pytest.param(lambda event: event.clear() or event["Model"], "Model", id="changes it, then raises"),
-    ],
-)
-def test_an_emitter_that_fails_is_logged_with_its_event(caplog, undelivered, emitter, why):
-    make_agent(hooks=[TokenUsageHook(emitter=emitter)])("hello")
-    (record,) = caplog.records
-    assert why in str(record.exc_info[1])
-    assert undelivered.inputs == [10]
-    text = record.getMessage().partition("not delivered: ")[2]
-    assert text == json.dumps(json.loads(text), separators=(",", ":"))
-
-
-def test_an_emitter_may_return_a_task_that_it_has_scheduled(caplog):
-    async def invoke():
-        async def post(event):
-            posted.append(event)
-
-        hook = TokenUsageHook(emitter=lambda event: asyncio.ensure_future(post(event)))
-        await make_agent(hooks=[hook]).invoke_async("hello")
-        await asyncio.sleep(0)
-
-    posted = []
-    asyncio.run(invoke())
-    assert posted[0]["inputTokens"] == 10
-    assert caplog.records == []
-
-
-def test_a_logger_that_the_user_has_disabled_stays_disabled(monkeypatch):
-    logger = logging.getLogger("strands_token_telemetry")
-    monkeypatch.setattr(logger, "disabled", True)
-    make_agent(hooks=[TokenUsageHook(emitter=fail)])("hello")
-    assert logger.disabled
-
-
-def test_a_configuration_changed_to_nonsense_leaves_the_counts_in_the_log(caplog):
-    hook = TokenUsageHook()
-    hook.dimensions = 7
-    assert str(make_agent(says("The answer."), hooks=[hook])("hello")) == "The answer.\n"
-    (record,) = caplog.records
-    assert record.getMessage().startswith("token usage may not have been emitted: {'inputTokens': 10, ")
-
-
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
-@pytest.mark.parametrize("parameter", ["emitter", "property_resolver"])
-def test_what_stops_a_program_leaves_the_counts_in_the_log(caplog, parameter, stop):
-    def stopping(_):
-        raise stop
-
-    def run(coroutine):  # without an event loop, which would stop at KeyboardInterrupt itself
-        while True:
-            coroutine.send(None)
-
-    agent = make_agent(hooks=[TokenUsageHook(**{parameter: stopping})])
-    with pytest.raises(stop):
-        run(agent.invoke_async("hello"))
-    (record,) = [record for record in caplog.records if record.name == "strands_token_telemetry"]
-    assert "'inputTokens': 10" in record.getMessage()
-
-
-# What an emission leaves behind does not grow with the number of agents.
-
-
-def spend(hook, agent):
-    agent.event_loop_metrics.accumulated_usage["inputTokens"] += 1
-    hook._on_after_invocation(AfterInvocationEvent(agent=agent))
-
-
-def test_four_thousand_agents_leave_what_two_thousand_do():
-    def memory_after(agents):
-        for n in range(agents):
-            spend(hook, SimpleNamespace(name=f"agent {n}", event_loop_metrics=EventLoopMetrics()))
-        package = tracemalloc.Filter(inclusive=True, filename_pattern="*/strands_token_telemetry/*")
-        return sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([package]).traces)
-
-    hook = TokenUsageHook(dimensions=[["AgentName"]], emitter=lambda event: None)
-    tracemalloc.start()
-    try:
-        half_way = memory_after(2_000)
-        assert memory_after(2_000) <= half_way + 1000
-    finally:
-        tracemalloc.stop()
