@@ -34,48 +34,44 @@ def test_the_timestamp_is_now_in_milliseconds():
 
 
 def test_nothing_is_changed_and_no_container_is_shared():
-    properties = {"list": [1, [2]], "dict": {"a": {"b": 1}}, "twice": [USAGE, USAGE]}
-    arguments = {"usage": dict(USAGE), "dimensions": [["Model"], []], "extra_properties": properties}
-    arguments |= {"dimension_values": {"Model": "m", "Undeclared": ["x"]}}
+    arguments = {
+        "usage": dict(USAGE),
+        "dimensions": [["Model"], []],
+        "dimension_values": {"Model": "m", "Undeclared": ["x"]},
+        "extra_properties": {"list": [1, [2]], "dict": {"a": {"b": 1}}},
+    }
     before = copy.deepcopy(arguments)
     payload = build(**arguments)
-    assert arguments["extra_properties"].items() <= payload.items()
+    assert payload["list"] == [1, [2]]
     payload["list"][1].append(3)
     payload["dict"]["a"]["b"] = 2
-    payload["twice"][0]["inputTokens"] = 0
     payload["Undeclared"].append("y")
     payload["_aws"]["CloudWatchMetrics"][0]["Dimensions"][0].append("Changed")
     assert arguments == before
 
 
-def test_a_string_enum_may_name_dimensions_and_properties():
-    values = {Stage.PROD: "x"}
-    assert build(dimensions=[[Stage.PROD]], dimension_values=values)["prod"] == "x"
-    assert build(extra_properties=values)["prod"] == "x"
-
-
 @pytest.mark.parametrize(
     ("values", "properties", "expected"),
     [
-        pytest.param({"Model": "m"}, {"Model": "property"}, "m", id="value and property"),
-        pytest.param({}, {"Model": "property"}, "property", id="property alone"),
-        pytest.param({"Model": None}, {"Model": "property"}, "property", id="value None"),
-        pytest.param({}, {}, "unknown", id="neither"),
-        pytest.param({"Model": ""}, {}, "unknown", id="empty value"),
-        pytest.param({"Model": " "}, {"Model": "property"}, "unknown", id="blank value"),
+        ({}, {"Model": "property"}, "property"),
+        ({"Model": None}, {"Model": "property"}, "property"),
+        ({"Model": ""}, {"Model": "property"}, "unknown"),
+        ({}, {}, "unknown"),
     ],
 )
-def test_a_declared_dimension_is_always_at_the_root(values, properties, expected):
+def test_a_dimension_without_a_value_takes_the_property_of_its_name_or_is_unknown(
+    values, properties, expected
+):
     assert build(dimension_values=values, extra_properties=properties)["Model"] == expected
 
 
-def test_a_metric_wins_over_a_dimension_value_and_a_dimension_value_over_a_property():
+def test_a_metric_wins_over_a_dimension_and_a_dimension_over_a_property():
     payload = build(
         dimension_values={"Model": "m", "inputTokens": "x", "Region": "value", "Zone": None},
         extra_properties={"outputTokens": "x", "Region": "property", "Model": "x", "Zone": "property"},
     )
-    assert (payload["inputTokens"], payload["outputTokens"]) == (12, 5)
-    assert (payload["Region"], payload["Model"], payload["Zone"]) == ("value", "m", "property")
+    expected = {"inputTokens": 12, "outputTokens": 5, "Region": "value", "Model": "m", "Zone": "property"}
+    assert expected.items() <= payload.items()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +83,6 @@ def test_a_metric_wins_over_a_dimension_value_and_a_dimension_value_over_a_prope
         ("caf\\xe9", "caf\\\\xe9"),
         ("模型", "\\u6a21\\u578b"),
         ("🦜", "\\U0001f99c"),
-        ("a\tb\n", "a\\tb\\n"),
         ("\x00\x7f", "\\x00\\x7f"),
         ("x" * 1024, "x" * 1024),
         ("x" * 1025, "x" * 1024),
@@ -95,11 +90,16 @@ def test_a_metric_wins_over_a_dimension_value_and_a_dimension_value_over_a_prope
         ("\N{NO-BREAK SPACE}", "\\xa0"),
         (7, "7"),
         (Stage.PROD, "prod"),
-        (b"x", "b'x'"),
     ],
 )
 def test_a_dimension_value_becomes_text_that_cloudwatch_takes(value, text):
     assert build(dimension_values={"Model": value})["Model"] == text
+
+
+def test_a_string_enum_may_name_dimensions_and_properties():
+    values = {Stage.PROD: "x"}
+    assert build(dimensions=[[Stage.PROD]], dimension_values=values)["prod"] == "x"
+    assert build(extra_properties=values)["prod"] == "x"
 
 
 @pytest.mark.parametrize(

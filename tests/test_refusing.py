@@ -17,10 +17,6 @@ class Webhook:
         pass
 
 
-class Collector(list):
-    __call__ = list.append
-
-
 class AsyncEmitter:
     async def __call__(self, event):
         pass
@@ -43,8 +39,8 @@ def build(**changes):
 
 REFUSED_BY_BOTH = [
     ({"namespace": 7}, "got 7", "write, for example, 'My/Tokens'"),
-    ({"namespace": ""}, "got ''", "write, for example, 'My/Tokens'"),
     ({"namespace": "  "}, "must not be blank", "write, for example, 'My/Tokens'"),
+    ({"namespace": ""}, "1 to 255", "write, for example, 'My/Tokens'"),
     ({"namespace": "x" * 256}, "1 to 255", "write, for example, 'My/Tokens'"),
     ({"namespace": ":Team"}, "must not start with ':'", "write, for example, 'My/Tokens'"),
     ({"namespace": "AWS/Lambda"}, "got 'AWS/Lambda'", "write, for example, 'My/Tokens'"),
@@ -58,26 +54,18 @@ REFUSED_BY_BOTH = [
         "or [['Model'], ['AgentName']] for one of each",
     ),
     ({"dimensions": ["Model", ["Stage"]]}, "got ['Model', ['Stage']]", "write, for example, [['Model']]"),
-    ({"dimensions": {"Model": "x"}}, "got {'Model': 'x'}", "write, for example, [['Model']]"),
-    ({"dimensions": 7}, "got 7", "write, for example, [['Model']]"),
-    ({"dimensions": [[["Model"]]]}, "got [[['Model']]]", "write, for example, [['Model']]"),
     ({"dimensions": [[7]]}, "got [[7]]", "write, for example, [['Model']]"),
     ({"dimensions": []}, "at least one set", "write [[]] for no dimensions"),
     ({"dimensions": [[f"Key{n}" for n in range(31)]]}, "got 31", "pass the others as extra_properties"),
-    ({"dimensions": [[""]]}, "got ''", "write another name"),
-    ({"dimensions": [[" "]]}, "got ' '", "write another name"),
     ({"dimensions": [[":Model"]]}, "got ':Model'", "write another name"),
-    ({"dimensions": [["Modèle"]]}, "printable ASCII", "write another name"),
     ({"dimensions": [["M" * 251]]}, "1 to 250", "write another name"),
     ({"dimensions": [["Model"], ["inputTokens"]]}, "got 'inputTokens'", "write another name"),
     ({"dimensions": [["_aws"]]}, "got '_aws'", "write another name"),
     ({"dimensions": [["Model", "Model"]]}, "must not repeat", "list each once"),
     ({"dimensions": [["Model", "Stage"], ["Stage", "Model"]]}, "must not repeat", "list each once"),
-    ({"dimension_values": [("Model", "x")]}, "must be a dict", "write, for example, {'"),
     ({"dimension_values": {7: "x"}}, "got {7: 'x'}", "write, for example, {'"),
     ({"dimension_values": {"_aws": "x"}}, "must not contain '_aws'", "write another name"),
     ({"extra_properties": []}, "got []", "write, for example, {'"),
-    ({"extra_properties": {"_aws": {}}}, "must not contain '_aws'", "write another name"),
 ]
 REFUSED_BY_THE_HOOK = [
     ({"dimension_values": resolve}, "got <function", "as dimension_resolver"),
@@ -87,25 +75,30 @@ REFUSED_BY_THE_HOOK = [
     ({"property_resolver": post}, "not async", "write a def"),
     ({"emitter": "stdout"}, "got 'stdout'", "write a def"),
     ({"emitter": post}, "not async", "write a def"),
-    ({"emitter": functools.partial(post)}, "not async", "write a def"),
     ({"emitter": AsyncEmitter()}, "not async", "write a def"),
     ({"emitter": Webhook}, "got the class Webhook", "write Webhook(...)"),
 ]
 REFUSED_BY_THE_BUILDER = [
     ({"usage": 7}, "must be a dict", "write, for example, {'inputTokens': 12}"),
-    ({"usage": {"inputTokens": "12"}}, "got '12' for 'inputTokens'", "write, for example"),
     ({"usage": {"inputTokens": True}}, "got True", "write, for example"),
     ({"usage": {"inputTokens": float("nan")}}, "finite", "write, for example"),
     ({"usage": {"inputTokens": 2**361}}, "at most 2**360", "write, for example"),
     ({"usage": {}}, "got 0", "write, for example"),
     ({"usage": {f"counter{n}": n for n in range(101)}}, "got 101", "write, for example"),
     ({"usage": {"": 1}}, "for ''", "write, for example"),
-    ({"usage": {"é": 1}}, "printable ASCII", "write, for example"),
-    ({"usage": {"_aws": 1}}, "must not contain '_aws'", "write another name"),
     ({"dimension_values": None}, "got None", "write, for example"),
     ({"timestamp_ms": 1.5}, "got 1.5", "write int(time.time() * 1000)"),
     ({"timestamp_ms": True}, "got True", "write int(time.time() * 1000)"),
 ]
+
+
+def assert_refused(make, argument, came, advice):
+    with pytest.raises((TypeError, ValueError)) as refusal:
+        make(**argument)
+    message = str(refusal.value)
+    assert message.startswith(f"{next(iter(argument))} must ")
+    assert came in message
+    assert advice in message
 
 
 @pytest.mark.parametrize(("argument", "came", "advice"), REFUSED_BY_BOTH + REFUSED_BY_THE_HOOK)
@@ -116,15 +109,6 @@ def test_the_hook_refuses(argument, came, advice):
 @pytest.mark.parametrize(("argument", "came", "advice"), REFUSED_BY_BOTH + REFUSED_BY_THE_BUILDER)
 def test_the_builder_refuses(argument, came, advice):
     assert_refused(build, argument, came, advice)
-
-
-def assert_refused(make, argument, came, advice):
-    with pytest.raises((TypeError, ValueError)) as refusal:
-        make(**argument)
-    message = str(refusal.value)
-    assert message.startswith(f"{next(iter(argument))} must ")
-    assert came in message
-    assert advice in message
 
 
 @pytest.mark.parametrize(
@@ -146,7 +130,6 @@ def test_a_wrong_type_is_a_type_error_and_a_wrong_value_a_value_error(argument, 
         pytest.param({"dimensions": [[]]}, id="no dimensions"),
         pytest.param({"dimensions": (("Model",), ("Model", "Stage"))}, id="tuples"),
         pytest.param({"dimension_values": {"Model": 7, "Undeclared": "x"}}, id="a number"),
-        pytest.param({"extra_properties": {}}, id="no properties"),
     ],
 )
 def test_what_is_at_the_limit_gives_a_valid_event(events, argument):
@@ -154,10 +137,7 @@ def test_what_is_at_the_limit_gives_a_valid_event(events, argument):
     assert events.inputs == [10]
 
 
-@pytest.mark.parametrize(
-    "emitter",
-    [MagicMock(), functools.partial(print, end=""), Webhook("https://example.com"), Collector()],
-)
+@pytest.mark.parametrize("emitter", [MagicMock(), functools.partial(print, end=""), Webhook("https://a.b")])
 def test_anything_that_can_be_called_is_an_emitter(emitter):
     assert TokenUsageHook(emitter=emitter).emitter is emitter
 
@@ -204,9 +184,3 @@ def test_a_later_change_by_the_caller_changes_nothing():
     values["Stage"] = fields["team"] = "changed"
     assert (hook.dimensions, hook.dimension_values) == ([["Stage"]], {"Stage": "prod"})
     assert hook.extra_properties == {"team": "a"}
-
-
-@pytest.mark.parametrize("function", [build_emf_payload, TokenUsageHook])
-def test_all_parameters_are_keywords(function):
-    with pytest.raises(TypeError, match=r"positional arguments? but"):
-        function("Team/Tokens")
