@@ -7,7 +7,7 @@ import pytest
 from strands import Agent, tool
 from strands.multiagent import GraphBuilder, Swarm
 
-from helpers import ScriptedModel, fails, make_agent, says, since, uses
+from helpers import ScriptedModel, Turn, fails, make_agent, says, since, uses
 from strands_token_telemetry import TokenUsageHook
 
 members_may_have_hooks = since("1.7", "hooks on members of a graph or swarm")
@@ -36,9 +36,7 @@ def team(events):
 
 def calls(name, tokens, **arguments):
     """Return a turn that uses a tool with arguments."""
-    turn = uses(tokens=tokens)
-    turn.tools = [(name, arguments)]
-    return turn
+    return Turn(tools=[(name, arguments)], usage=says(tokens=tokens).usage)
 
 
 def names(events):
@@ -125,23 +123,8 @@ def test_agents_three_deep_and_two_at_once(team, events, as_tool):
     assert names(events)[-1] == "writer"
 
 
-@pytest.fixture
-def goal():
-    return pytest.importorskip("strands.vended_plugins.goal", reason="goals came with a later Strands")
-
-
-@pytest.mark.parametrize("preserve_context", [True, False])
-def test_each_attempt_at_a_goal_is_an_event(team, events, goal, preserve_context):
-    def is_short(response, agent):
-        return response["content"][0]["text"] == "Short."
-
-    loop = goal.GoalLoop(goal=is_short, max_attempts=5, preserve_context=preserve_context)
-    turns = says("Long.", (10, 1)), says("Not so long.", (20, 2)), says("Short.", (40, 4))
-    team("writer", *turns, plugins=[loop])("write")
-    assert events.inputs == [10, 20, 40]
-
-
-def test_the_judge_of_a_goal_is_an_agent_without_the_hook(team, events, goal):
+def test_the_judge_of_a_goal_is_an_agent_without_the_hook(team, events):
+    goal = pytest.importorskip("strands.vended_plugins.goal", reason="goals came with a later Strands")
     verdicts = (calls("JudgeOutcome", (500, 50), passed=passed, feedback="") for passed in (False, True))
     judge = ScriptedModel(*verdicts)
     loop = goal.GoalLoop(goal="It is short.", judge=goal.JudgeConfig(model=judge), max_attempts=5)
