@@ -59,7 +59,6 @@ def _object(pairs: list[tuple]) -> dict:
 
 def _extract_directive(root: dict, directive: dict) -> list[Datum]:
     namespace = directive.get("Namespace")
-    _rule("namespace type", isinstance(namespace, str), namespace)
     _rule("namespace", _printable(namespace, 255) and not namespace.startswith((":", "AWS/")), namespace)
     sets = directive.get("Dimensions")
     _rule("dimensions type", isinstance(sets, list), sets)
@@ -68,11 +67,8 @@ def _extract_directive(root: dict, directive: dict) -> list[Datum]:
         _rule("dimension set type", isinstance(keys, list), keys)
         _rule("dimension set size", len(keys) <= 30, keys)
         for key in keys:
-            _rule("dimension key type", isinstance(key, str), key)
             _rule("dimension key", _printable(key, 250) and not key.startswith(":"), key)
-            value = root.get(key)
-            _rule("dimension value type", isinstance(value, str), value)
-            _rule("dimension value", _printable(value, 1024), value)
+            _rule("dimension value", _printable(root.get(key), 1024), root.get(key))
     _rule("dimension sets twice", len({frozenset(keys) for keys in sets}) == len(sets), sets)
     _rule("dimension key twice", all(len(set(keys)) == len(keys) for keys in sets), sets)
     metrics = directive.get("Metrics")
@@ -82,7 +78,7 @@ def _extract_directive(root: dict, directive: dict) -> list[Datum]:
     _rule("metric twice", len(set(names)) == len(names), names)
     for metric in metrics:
         name, value = metric.get("Name"), root.get(metric.get("Name"))
-        _rule("metric name", isinstance(name, str) and _printable(name, 255), name)
+        _rule("metric name", _printable(name, 255), name)
         _rule("metric unit", metric.get("Unit") == "Count", metric)
         _rule("metric value type", isinstance(value, (int, float)) and not isinstance(value, bool), value)
         _rule("metric value range", abs(value) <= 2**360, value)
@@ -90,8 +86,10 @@ def _extract_directive(root: dict, directive: dict) -> list[Datum]:
     return [Datum(namespace, dimensions, name, root[name]) for dimensions in values for name in names]
 
 
-def _printable(text: str, length: int) -> bool:
-    return 1 <= len(text) <= length and text.isascii() and text.isprintable() and not text.isspace()
+def _printable(text: object, length: int) -> bool:
+    if not isinstance(text, str) or not 1 <= len(text) <= length:
+        return False
+    return text.isascii() and text.isprintable() and not text.isspace()
 
 
 def _rule(name: str, kept: object, found: object) -> None:

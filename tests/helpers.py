@@ -196,17 +196,5 @@ def counters(event):
 # Values that no JSON encoder knows.
 
 
-class Mute:
-    def __repr__(self):
-        raise RuntimeError("no text")
-
-
-class MuteText(str):
-    def __str__(self):
-        raise RuntimeError("no text")
-
-    __repr__ = __str__
-
-
 Colour = enum.Enum("Colour", {"RED": "red"})
 Stage = enum.Enum("Stage", {"PROD": "prod"}, type=str)

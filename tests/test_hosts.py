@@ -3,7 +3,6 @@
 The programs' own code is in tests/hosts. Each runs in a process of its own, on 127.0.0.1.
 """
 
-import http.client
 import json
 import os
 import queue
@@ -19,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
@@ -29,44 +29,25 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no 
 HOSTS = Path(__file__).parent / "hosts"
 PATIENCE = 20  # seconds for any one step, on a busy machine
 
+without_proxy = build_opener(ProxyHandler({}))
+
 
 def needs(package):
     return pytest.importorskip(package, reason="needs pip install '.[hosts]'")
 
 
 class Host:
-    """A Python program, and the lines of its stdout and stderr so far."""
+    """A running Python program, and the lines of its stdout and stderr so far."""
 
-    def __init__(self, command, files=(), environment=None):
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in ("PYTHONUNBUFFERED", "FORCE_COLOR") and not name.startswith("AWS_")
-        }
-        path = os.pathsep.join([str(HOSTS.parent), *sys.path])
-        self.process = subprocess.Popen(
-            [sys.executable, *map(str, command)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=files,
-            start_new_session=True,  # so that its children can be killed with it
-            cwd=HOSTS,
-            env={**inherited, "PYTHONPATH": path, **(environment or {})},
-        )
+    def __init__(self, process):
+        self.process = process
         self.out, self.err = [], []
-        self._readers = [
-            threading.Thread(target=self._read, args=pair)
-            for pair in [(self.process.stdout, self.out), (self.process.stderr, self.err)]
-        ]
-        for reader in self._readers:
-            reader.start()
 
-    @staticmethod
-    def _read(stream, lines):
+    def read(self, stream, lines):
         with stream:
             for line in stream:
                 lines.append(line.decode().removesuffix("\n"))
+                print(lines[-1])  # pytest shows it if the test fails
 
     def send(self, message):
         self.process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -79,25 +60,30 @@ class Host:
             assert time.monotonic() < deadline, "it takes too long"
             time.sleep(0.01)
 
-    def stop(self):
-        """Kill the program and all that it has started: the line of a call must be out when the answer is."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        for reader in self._readers:
-            reader.join(PATIENCE)
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
-        print(*self.out, *self.err, sep="\n")  # pytest shows it if the test fails
-
 
 @contextmanager
 def running(*command, files=(), **environment):
-    host = Host(command, files, environment)
-    try:
-        yield host
-    finally:
-        host.stop()
+    """Run a program, and kill it at the end: the line of a call must be out when its answer is."""
+    left_out = ("PYTHONUNBUFFERED", "FORCE_COLOR", "AWS_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    host = Host(
+        subprocess.Popen(
+            [sys.executable, *command],
+            **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE),
+            pass_fds=files,
+            start_new_session=True,  # so that its children can be killed with it
+            cwd=HOSTS,
+            env={**inherited, "PYTHONPATH": os.pathsep.join([str(HOSTS.parent), *sys.path]), **environment},
+        )
+    )
+    with host.process, ThreadPoolExecutor(2) as readers:
+        readers.submit(host.read, host.process.stdout, host.out)
+        readers.submit(host.read, host.process.stderr, host.err)
+        try:
+            yield host
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(host.process.pid, signal.SIGKILL)
 
 
 @contextmanager
@@ -111,17 +97,12 @@ def serving(*command, **environment):
             yield host, port
 
 
-def request(port, method="GET", path="/", body=None):
-    """Return the body of the response."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    try:
-        connection.request(method, path, body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        text = response.read().decode()
-        assert response.status == 200, text
-        return text
-    finally:
-        connection.close()
+def request(port, path="/", message=None):
+    """Return the body of the response to a GET, or to a POST of a message."""
+    body = None if message is None else json.dumps(message).encode()
+    query = Request(f"http://127.0.0.1:{port}{path}", body, {"Content-Type": "application/json"})
+    with without_proxy.open(query, timeout=PATIENCE) as response:
+        return response.read().decode()
 
 
 def events(lines):
@@ -223,9 +204,9 @@ def test_lambda_gets_a_line_for_each_invocation_and_for_a_failed_one(log_format,
 def test_bedrock_agentcore_gets_a_line_for_each_invocation(entrypoint, answer):
     needs("bedrock_agentcore")
     with serving("agentcore.py", entrypoint, "FD", PYTHONUNBUFFERED="1") as (host, port):
-        body = json.dumps({"prompt": "hello"})
-        assert [request(port, "POST", "/invocations", body) for _ in range(2)] == [answer, answer]
-        assert json.loads(request(port, "GET", "/ping"))["status"] == "Healthy"
+        answers = [request(port, "/invocations", {"prompt": "hello"}) for _ in range(2)]
+        assert answers == [answer, answer]
+        assert json.loads(request(port, "/ping"))["status"] == "Healthy"
     assert totals(host.out) == [15, 15]
     assert "".join(host.out).count("Hello.") == 2
 
