@@ -59,9 +59,7 @@ def test_nothing_is_changed_and_no_container_is_shared():
         ({}, {}, "unknown"),
     ],
 )
-def test_a_dimension_without_a_value_takes_the_property_of_its_name_or_is_unknown(
-    values, properties, expected
-):
+def test_a_dimension_without_a_value_takes_the_property_or_is_unknown(values, properties, expected):
     assert build(dimension_values=values, extra_properties=properties)["Model"] == expected
 
 
@@ -86,6 +84,7 @@ def test_a_metric_wins_over_a_dimension_and_a_dimension_over_a_property():
         ("\x00\x7f", "\\x00\\x7f"),
         ("x" * 1024, "x" * 1024),
         ("x" * 1025, "x" * 1024),
+        ("é" * 1024, "\\xe9" * 256),
         (" " * 1024 + "x", "unknown"),
         ("\N{NO-BREAK SPACE}", "\\xa0"),
         (7, "7"),

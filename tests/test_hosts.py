@@ -211,7 +211,7 @@ def test_bedrock_agentcore_gets_a_line_for_each_invocation(entrypoint, answer):
     assert "".join(host.out).count("Hello.") == 2
 
 
-def test_both_workers_of_gunicorn_write_whole_lines_with_a_hook_made_before_the_fork():
+def test_both_gunicorn_workers_write_whole_lines_with_a_hook_made_before_the_fork():
     needs("gunicorn")
     command = ("-m", "gunicorn", "web:wsgi", "--preload", "--workers=2", "--bind=fd://FD")
     workers = Counter()
@@ -272,7 +272,7 @@ def test_a_celery_worker_that_leaves_stdout_alone_writes_whole_lines(tmp_path, m
     assert totals(host.out) == [15] * 6
 
 
-def test_what_the_cloudwatch_agent_misses_while_it_is_away_is_in_the_log_and_nothing_is_in_both():
+def test_what_the_cloudwatch_agent_misses_is_in_the_log_and_nothing_is_in_both():
     delivered = []
     dying = threading.Event()
 
