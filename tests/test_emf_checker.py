@@ -9,7 +9,7 @@ from emf_checker import Datum, InvalidEventError, extract
 
 NOW = int(time.time() * 1000)
 METRIC = {"Name": "inputTokens", "Unit": "Count"}
-DIRECTIVE = {"Namespace": "Team/Tokens", "Dimensions": [["Model"], ["Model", "Stage"]], "Metrics": [METRIC]}
+DIRECTIVE = {"Namespace": "Team/Tokens", "Dimensions": [["Model", "Stage"], []], "Metrics": [METRIC]}
 METADATA = {"Timestamp": NOW, "CloudWatchMetrics": [DIRECTIVE]}
 
 
@@ -32,13 +32,9 @@ def metric(**members):
 
 def test_a_valid_event_gives_a_datum_for_each_metric_and_dimension_set():
     assert extract(event(note="any")) == [
-        Datum("Team/Tokens", {"Model": "m"}, "inputTokens", 12),
         Datum("Team/Tokens", {"Model": "m", "Stage": "prod"}, "inputTokens", 12),
+        Datum("Team/Tokens", {}, "inputTokens", 12),
     ]
-
-
-def test_an_empty_dimension_set_is_valid():
-    assert extract(directive(Dimensions=[[]])) == [Datum("Team/Tokens", {}, "inputTokens", 12)]
 
 
 BROKEN = {

@@ -22,7 +22,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
-from emf_checker import extract, parse
+from helpers import checked
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no process groups here")
 
@@ -107,10 +107,7 @@ def request(port, path="/", message=None):
 
 def events(lines):
     """Return the events among the lines. Each is alone on its line, and a valid EMF event."""
-    found = [line for line in lines if '"_aws"' in line]
-    for line in found:
-        extract(line)
-    return [parse(line) for line in found]
+    return [checked(line) for line in lines if '"_aws"' in line]
 
 
 def totals(lines):

@@ -71,7 +71,6 @@ REFUSED_BY_THE_HOOK = [
     ({"dimension_values": resolve}, "got <function", "as dimension_resolver"),
     ({"extra_properties": resolve}, "got <function", "as property_resolver"),
     ({"dimension_resolver": {"Model": "x"}}, "got {'Model': 'x'}", "write a def"),
-    ({"property_resolver": {"Session": "s"}}, "got {'Session': 's'}", "write a def"),
     ({"property_resolver": post}, "not async", "write a def"),
     ({"emitter": "stdout"}, "got 'stdout'", "write a def"),
     ({"emitter": post}, "not async", "write a def"),
@@ -85,7 +84,7 @@ REFUSED_BY_THE_BUILDER = [
     ({"usage": {"inputTokens": 2**361}}, "at most 2**360", "write, for example"),
     ({"usage": {}}, "got 0", "write, for example"),
     ({"usage": {f"counter{n}": n for n in range(101)}}, "got 101", "write, for example"),
-    ({"usage": {"": 1}}, "for ''", "write, for example"),
+    ({"usage": {"x" * 256: 1}}, "1 to 255", "write, for example"),
     ({"dimension_values": None}, "got None", "write, for example"),
     ({"timestamp_ms": 1.5}, "got 1.5", "write int(time.time() * 1000)"),
     ({"timestamp_ms": True}, "got True", "write int(time.time() * 1000)"),
@@ -164,17 +163,13 @@ GIVEN = {
 }
 
 
-@pytest.mark.parametrize(
-    ("arguments", "kept"),
-    [
-        pytest.param({}, DEFAULTS, id="nothing given"),
-        pytest.param(dict.fromkeys(DEFAULTS), DEFAULTS, id="None given"),
-        pytest.param(GIVEN, GIVEN, id="all given"),
-    ],
-)
-def test_the_configuration_can_be_read_back(arguments, kept):
-    hook = TokenUsageHook(**arguments)
-    assert {name: getattr(hook, name) for name in DEFAULTS} == kept
+@pytest.mark.parametrize("arguments", [{}, dict.fromkeys(DEFAULTS)], ids=["nothing", "None"])
+def test_the_defaults(arguments):
+    assert DEFAULTS.items() <= vars(TokenUsageHook(**arguments)).items()
+
+
+def test_the_configuration_can_be_read_back():
+    assert GIVEN.items() <= vars(TokenUsageHook(**GIVEN)).items()
 
 
 def test_a_later_change_by_the_caller_changes_nothing():
