@@ -1,4 +1,4 @@
-"""What several test files need: a real Agent with a scripted model, checked events, odd values."""
+"""What several test files need: a real Agent with a scripted model, and checked events."""
 
 import asyncio
 import enum
@@ -193,8 +193,7 @@ def counters(event):
     return {metric["Name"]: event[metric["Name"]] for metric in directive["Metrics"]}
 
 
-# Values that no JSON encoder knows.
-
+# What a user may pass in place of text.
 
 Colour = enum.Enum("Colour", {"RED": "red"})
 Stage = enum.Enum("Stage", {"PROD": "prod"}, type=str)

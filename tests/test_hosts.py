@@ -138,11 +138,7 @@ def lambda_service(*prompts):
 
         def do_GET(self):
             assert self.path == "/2018-06-01/runtime/invocation/next"
-            invocation = invocations.get()  # blocks, as Lambda does while there is nothing to do
-            if invocation is None:
-                self.close_connection = True
-            else:
-                self.reply(200, invocation)
+            self.reply(200, invocations.get())  # blocks, as Lambda does while there is nothing to do
 
         def do_POST(self):
             answer = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -163,10 +159,7 @@ def lambda_service(*prompts):
             pass
 
     with served(ThreadingHTTPServer(("127.0.0.1", 0), RuntimeApi)) as port:
-        try:
-            yield f"127.0.0.1:{port}", answers
-        finally:
-            invocations.put(None)  # ends the waiting for the next one
+        yield f"127.0.0.1:{port}", answers
 
 
 @pytest.mark.parametrize(
