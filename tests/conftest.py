@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, settings
 from helpers import Events
 from strands_token_telemetry import emitters, hook
 
-# Real agents are slow by hypothesis' standards. The quick search is the same each time; the random one,
-# HYPOTHESIS_PROFILE=thorough, looks longer.
+# Real agents are slow by Hypothesis' standards. The quick search is the same each time. The thorough one,
+# HYPOTHESIS_PROFILE=thorough, is random and longer.
 slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
 common = {"database": None, "deadline": None, "suppress_health_check": slow}
 settings.register_profile("quick", max_examples=15, stateful_step_count=12, derandomize=True, **common)
@@ -19,7 +19,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 @pytest.fixture(autouse=True)
 def a_process_in_which_no_agent_has_emitted(monkeypatch):
-    """Forget what the package remembers for the life of a process: text on stdout, and warnings said once."""
+    """Forget what the package remembers for the life of a process: text on stdout, and logged warnings."""
     monkeypatch.setattr(emitters, "_newline_first", False)
     hook._warn_once.cache_clear()
 

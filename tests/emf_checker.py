@@ -1,4 +1,4 @@
-"""CloudWatch's rules for an EMF event, stated once; applied to every line that the tests see.
+"""CloudWatch's rules for an EMF event, stated once and applied to every line that the tests see.
 
 Written from the specification alone, with nothing of the package, so that an error there is not
 repeated here:
@@ -22,7 +22,7 @@ class Datum(NamedTuple):
 
 
 class InvalidEventError(AssertionError):
-    """The line is no valid EMF event; the message begins with the name of the broken rule."""
+    """The line is not a valid EMF event. The message begins with the name of the broken rule."""
 
 
 def extract(line: str) -> list[Datum]:
@@ -40,7 +40,7 @@ def extract(line: str) -> list[Datum]:
 
 
 def parse(line: str) -> dict:
-    """Return the one JSON object of a line, strictly."""
+    """Return the JSON object on a line, or raise `InvalidEventError`."""
     _rule("one line", line == line.strip() and "\n" not in line and "\r" not in line, line)
     _rule("size", len(line.encode()) + 26 <= 256 * 1024, len(line))
     try:

@@ -25,7 +25,7 @@ STRANDS = tuple(int(part) for part in version("strands-agents").split(".")[:2])
 
 
 def since(release: str, what: str):
-    """Skip the test on a Strands that lacks what it is about."""
+    """Skip the test on Strands releases that lack what it tests."""
     parts = tuple(map(int, release.split(".")))
     return pytest.mark.skipif(parts > STRANDS, reason=f"{what} came with Strands {release}")
 
@@ -59,7 +59,7 @@ def hangs():
 
 
 class ScriptedModel(Model):
-    """Follows its turns, then repeats the last one; `reported` is what it said it used."""
+    """Follows its turns, then repeats the last one. `reported` sums the usage that it has reported."""
 
     def __init__(self, *turns, model_id="scripted-1"):
         self.turns = list(turns) or [says()]
@@ -83,7 +83,7 @@ class ScriptedModel(Model):
     async def stream(self, messages, tool_specs=None, system_prompt=None, **kwargs):
         turn = self.turns[min(self._calls, len(self.turns) - 1)]
         self._calls += 1
-        await asyncio.sleep(0)  # as a provider lets other calls go on
+        await asyncio.sleep(0)  # lets other calls run, as a real provider does
         yield {"messageStart": {"role": "assistant"}}
         blocks = [({}, {"text": turn.text})] if turn.text else []
         for number, (name, arguments) in enumerate(turn.tools):
@@ -118,7 +118,7 @@ def look_up() -> str:
 
 
 def call(agent):
-    """Call an agent; a provider that is down is what some scripts are about."""
+    """Call an agent, and ignore the error of `fails()`."""
     try:
         agent("hello")
     except Exception as error:
@@ -137,7 +137,7 @@ def reentrant():
 
 
 def start(script, *options, stdin=None, stderr=None, **environment):
-    """Start a script in a Python of its own, its stdout a pipe, buffered unless an option says otherwise."""
+    """Start a script in a new Python. Its stdout is a pipe, and buffered unless an option says otherwise."""
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     env = {**os.environ, "PYTHONUNBUFFERED": "", "PYTHONPATH": path, **environment}
     command = [sys.executable, *options, "-c", textwrap.dedent(script)]
@@ -153,15 +153,15 @@ def print_text(**kwargs):
 
 
 class Events(list):
-    """An emitter that keeps each event, after the EMF checker has passed its line.
+    """An emitter that keeps each event, after the EMF checker has accepted its line.
 
-    Any encoder can write an event, so it is written here by a plain one.
+    Any encoder can write an event, so this one uses the plain `json.dumps`.
     """
 
     def __call__(self, payload):
-        marshal.dumps(payload)  # refuses what is no built-in type itself: an Enum, any subclass of str
+        marshal.dumps(payload)  # refuses subclasses of built-in types, such as a str Enum
         event = checked(json.dumps(payload, allow_nan=False))
-        assert event == payload  # a tuple, or a key that is no string, would have changed
+        assert event == payload  # a tuple, or a key that is not a string, would have changed
         self.append(event)
 
     def total(self, **members):

@@ -93,7 +93,7 @@ def test_two_calls_that_end_at_the_same_moment_are_counted_once(events, hook):
     class Counters(UserDict):
         def keys(self):
             with suppress(threading.BrokenBarrierError):
-                both_are_reading.wait(0.2)  # one alone gives up
+                both_are_reading.wait(0.2)  # one thread alone gives up
             return super().keys()
 
     both_are_reading = threading.Barrier(2)

@@ -1,4 +1,4 @@
-"""Whatever happens to agents, in whatever order: what is emitted for each is what its model reported."""
+"""Whatever happens to an agent, in any order: its events sum to what its model reported."""
 
 import asyncio
 import copy
@@ -41,7 +41,7 @@ class Agents(RuleBasedStateMachine):
     def script(self, agent, *turns):
         agent.model.turns[:] = turns
         agent.model.restart()
-        del agent.messages[:]  # a call that was broken off leaves what no model would take
+        del agent.messages[:]  # a call that was cut off leaves messages that no model accepts
 
     @rule(agent=agents, spent=st.lists(TOKENS, max_size=2), end=REPLY | st.builds(fails))
     def a_call_uses_tools_and_succeeds_or_fails(self, agent, spent, end):

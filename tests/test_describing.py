@@ -1,4 +1,4 @@
-"""Where the values of dimensions and the properties of an event come from, and that none can spoil it."""
+"""Where dimensions and properties come from, and that no value can spoil an event."""
 
 import asyncio
 import dataclasses
@@ -12,16 +12,16 @@ from helpers import Colour, ScriptedModel, Stage, make_agent, says, since
 from strands_token_telemetry import TokenUsageHook
 
 
-def event_of(events, agent=None, **configuration):
-    """Return the event of one call of an agent with a hook that is configured so."""
-    make_agent(hooks=[TokenUsageHook(emitter=events, **configuration)], **(agent or {}))("hello")
+def event_of(events, **configuration):
+    """Return the event of one call of an agent whose hook has this configuration."""
+    make_agent(hooks=[TokenUsageHook(emitter=events, **configuration)])("hello")
     return events[-1]
 
 
 def test_the_model_and_the_name_of_the_agent_are_found(events):
-    agent = {"model_id": "anthropic.claude-sonnet-4", "name": "planner"}
-    event = event_of(events, agent, dimensions=[["Model", "AgentName"]])
-    assert (event["Model"], event["AgentName"]) == ("anthropic.claude-sonnet-4", "planner")
+    hook = TokenUsageHook(dimensions=[["Model", "AgentName"]], emitter=events)
+    make_agent(model_id="anthropic.claude-sonnet-4", name="planner", hooks=[hook])("hello")
+    assert (events[0]["Model"], events[0]["AgentName"]) == ("anthropic.claude-sonnet-4", "planner")
 
 
 def test_a_sagemaker_model_is_known_by_its_endpoint(events, monkeypatch):
@@ -56,13 +56,13 @@ def test_a_shared_agent_gives_the_session_of_each_call(events):
     assert [(event["SessionId"], event["inputTokens"]) for event in events] == [("s-1", 1), ("s-2", 2)]
 
 
-# Any value as a property: the event is plain JSON data, and what is healthy stays as it is.
+# Any value may be a property: the event is plain JSON data, and such data in it stays as it is.
 
 User = dataclasses.make_dataclass("User", ["name"])
 
 CIRCULAR = {"name": "loop"}
 CIRCULAR["self"] = [CIRCULAR]
-HEALTHY = {"text": "é 🦜", "whole": 1.0, "none": None, "big": 10**30, "deep": {"a": [1.5, True, False]}}
+PLAIN = {"text": "é 🦜", "whole": 1.0, "none": None, "big": 10**30, "deep": {"a": [1.5, True, False]}}
 
 ODD = [
     pytest.param(Colour.RED, "Colour.RED", id="Enum"),
@@ -85,8 +85,8 @@ ODD = [
 
 @pytest.mark.parametrize(("odd", "readable"), ODD)
 def test_a_property_of_any_kind_is_readable(events, odd, readable):
-    event = event_of(events, extra_properties={**HEALTHY, "odd": odd})
-    assert repr({name: event[name] for name in HEALTHY}) == repr(HEALTHY)  # 1 is not True
+    event = event_of(events, extra_properties={**PLAIN, "odd": odd})
+    assert repr({name: event[name] for name in PLAIN}) == repr(PLAIN)  # 1 is not True
     assert event["inputTokens"] == 10
     assert event["odd"] == readable
 
@@ -151,7 +151,7 @@ def test_a_resolver_that_fails_is_logged_and_the_event_goes_out(events, caplog, 
 
 
 @pytest.mark.parametrize("config", [None, {}, {"model_id": None}, {"model_id": 7}])
-def test_a_model_that_cannot_be_found_is_unknown_and_said_once(events, caplog, config):
+def test_a_model_that_cannot_be_found_is_unknown_with_one_warning(events, caplog, config):
     agent = make_agent(hooks=[TokenUsageHook(emitter=events)])
     agent.model.get_config = lambda: config
     agent("one")

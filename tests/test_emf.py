@@ -1,4 +1,4 @@
-"""The builder: the event that the specification describes, by rule, and that it is pure."""
+"""The builder: it is pure, and its event is the one that the specification describes."""
 
 import copy
 import string
@@ -93,6 +93,9 @@ def test_a_metric_wins_over_a_dimension_and_a_dimension_over_a_property():
 )
 def test_a_dimension_value_becomes_text_that_cloudwatch_takes(value, text):
     assert build(dimension_values={"Model": value})["Model"] == text
+
+
+# Robustness: names that are enums, and counters at the limit.
 
 
 def test_a_string_enum_may_name_dimensions_and_properties():

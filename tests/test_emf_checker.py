@@ -1,4 +1,4 @@
-"""The checker finds each breach of a rule: one test for every rule."""
+"""The checker finds each broken rule: one test for every rule."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Each event is on a line of its own or in the log, once, and whatever goes wrong the agent answers."""
+"""Each event is either on a line of its own or in the log, and the agent answers whatever goes wrong."""
 
 import asyncio
 import io

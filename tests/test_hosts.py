@@ -1,4 +1,4 @@
-"""Agents inside the programs that people run them in: each metric line is whole, and the sum is right.
+"""Agents in the programs that people run them in: each metric line is whole, and the sum is right.
 
 The programs' own code is in tests/hosts. Each runs in a process of its own, on 127.0.0.1.
 """
@@ -63,7 +63,7 @@ class Host:
 
 @contextmanager
 def running(*command, files=(), **environment):
-    """Run a program, and kill it at the end: the line of a call must be out when its answer is."""
+    """Run a program and kill it at the end, because the line of a call must be out when its answer is."""
     left_out = ("PYTHONUNBUFFERED", "FORCE_COLOR", "AWS_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     host = Host(
@@ -275,7 +275,7 @@ def test_what_the_cloudwatch_agent_misses_is_in_the_log_and_nothing_is_in_both()
 
     class CloudWatchAgent(socketserver.ThreadingTCPServer):
         allow_reuse_address = True
-        shutdown_request = socketserver.TCPServer.close_request  # closes at once, as a program that ends
+        shutdown_request = socketserver.TCPServer.close_request  # closes at once, like a program that ends
 
     def logged():
         return [line[line.index('{"_aws"') :] for line in host.err if '{"_aws"' in line]

@@ -18,12 +18,12 @@ agents_become_tools = pytest.mark.skipif(
 
 @pytest.fixture
 def team(events):
-    """Return a function that makes an agent on the one hook; all made with it are checked at the end."""
+    """Return a function that makes agents with one hook. At the end, the events of each are checked."""
     hook = TokenUsageHook(dimensions=[["AgentName"]], emitter=events)
     agents = {}
 
     def member(name, *turns, **kwargs):
-        """Make an agent; without turns, one whose number of tokens no other agent has."""
+        """Make an agent. Without turns, it spends a number of tokens that no other agent spends."""
         turns = turns or [says(tokens=(2 ** len(agents), 3 ** len(agents)))]
         agents[name] = make_agent(*turns, name=name, hooks=[hook], **kwargs)
         return agents[name]
