@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from helpers import Colour, ScriptedModel, Stage, make_agent, says, since
+from helpers import Colour, ScriptedModel, Stage, make_agent, since
 from strands_token_telemetry import TokenUsageHook
 
 
@@ -49,11 +49,15 @@ def test_the_order_in_which_a_dimension_takes_its_value(events):
 
 @since("1.24", "AfterInvocationEvent.invocation_state")
 def test_a_shared_agent_gives_the_session_of_each_call(events):
-    hook = TokenUsageHook(emitter=events, property_resolver=lambda event: event.invocation_state["session"])
-    agent = make_agent(says(tokens=(1, 1)), says(tokens=(2, 1)), hooks=[hook])
-    for session in ("s-1", "s-2"):
-        agent("hello", invocation_state={"session": {"SessionId": session}})
-    assert [(event["SessionId"], event["inputTokens"]) for event in events] == [("s-1", 1), ("s-2", 2)]
+    hook = TokenUsageHook(
+        extra_properties={"Team": "a"},
+        property_resolver=lambda event: event.invocation_state["session"],
+        emitter=events,
+    )
+    agent = make_agent(hooks=[hook])
+    for session in ({"SessionId": "s-1"}, {"SessionId": "s-2"}, {}):
+        agent("hello", invocation_state={"session": session})
+    assert [event.get("SessionId") for event in events] == ["s-1", "s-2", None]
 
 
 # Any value may be a property: the event is plain JSON data, and such data in it stays as it is.

@@ -98,9 +98,9 @@ def test_a_dimension_value_becomes_text_that_cloudwatch_takes(value, text):
 # Robustness: names that are enums, and counters at the limit.
 
 
-def test_a_string_enum_may_name_dimensions_and_properties():
+def test_names_may_be_string_enums():
     values = {Stage.PROD: "x"}
-    assert build(dimensions=[[Stage.PROD]], dimension_values=values)["prod"] == "x"
+    assert build(namespace=Stage.PROD, dimensions=[[Stage.PROD]], dimension_values=values)["prod"] == "x"
     assert build(extra_properties=values)["prod"] == "x"
 
 
