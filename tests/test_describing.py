@@ -73,7 +73,6 @@ ODD = [
     pytest.param(Stage.PROD, "prod", id="Enum of text"),
     pytest.param(User("Ada"), "User(name='Ada')", id="dataclass"),
     pytest.param(dt.date(2026, 1, 2), "2026-01-02", id="date"),
-    pytest.param(b"bytes", "b'bytes'", id="bytes"),
     pytest.param({7}, [7], id="set"),
     pytest.param((1, (2,)), [1, [2]], id="tuple"),
     pytest.param(float("nan"), "NaN", id="NaN"),

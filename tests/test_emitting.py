@@ -133,6 +133,7 @@ def test_an_emitter_that_fails_is_logged_with_its_event(caplog, undelivered, emi
     (record,) = caplog.records
     assert why in str(record.exc_info[1])
     assert undelivered.inputs == [10]
+    assert undelivered[0]["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["Model"]]
 
 
 def test_an_emitter_may_return_a_task_that_it_has_scheduled(caplog):
