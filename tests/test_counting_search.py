@@ -18,7 +18,7 @@ TOKENS = st.tuples(st.integers(-500, 5000), st.integers(0, 5000))  # a gateway m
 CACHE_COUNTERS = ["cacheReadInputTokens", "cacheWriteInputTokens"] if STRANDS >= (1, 5) else []
 CACHE = st.fixed_dictionaries({}, optional=dict.fromkeys(CACHE_COUNTERS, st.integers(0, 99)))
 REPLY = st.builds(lambda tokens, cache: says(tokens=tokens, **cache), TOKENS, CACHE)
-COPY = st.sampled_from([copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])  # noqa: S301
+COPY = st.sampled_from([copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
 ANSWER = create_model("Answer", text=(str, ""))
 
 

@@ -23,7 +23,8 @@ from strands_token_telemetry import TokenUsageHook, build_emf_payload
 from strands_token_telemetry.checks import TOKEN_METRICS
 
 TESTS, ROOT = Path(__file__).parents[:2]
-README, REFERENCE, LLMS = ROOT / "README.md", ROOT / "docs/reference.md", ROOT / "docs/llms.txt"
+README, LLMS = ROOT / "README.md", ROOT / "docs/llms.txt"
+REFERENCE, CLOUDWATCH = ROOT / "docs/reference.md", ROOT / "docs/cloudwatch.md"
 DOCUMENTS = sorted([README, *ROOT.glob("docs/*.md"), *ROOT.glob(".github/*.md"), LLMS])
 EXAMPLES = {path.stem: path for path in sorted(ROOT.glob("docs/examples/*.py"))}
 
@@ -96,9 +97,9 @@ def test_the_quickstart_prints_a_line_and_what_cloudwatch_reads_from_it(finished
     assert re.search(re.escape(recipe("The hook prints", "text")).replace("…", ".*"), output)
 
 
-@pytest.mark.parametrize("document", [README, LLMS], ids=lambda path: path.name)
+@pytest.mark.parametrize("document", [README, LLMS, CLOUDWATCH], ids=lambda path: path.name)
 def test_the_event_in_a_document_is_the_one_that_the_hook_makes(document):
-    (shown,) = map(json.loads, blocks(document, "json"))
+    shown = json.loads(blocks(document, "json")[0])
     given = {name: getattr(TokenUsageHook(), name) for name in ("namespace", "dimensions")}
     given |= {"usage": counters(shown), "dimension_values": {"Model": shown["Model"]}}
     given |= {"extra_properties": {"SessionId": "s-1"} if document == LLMS else None}
@@ -117,15 +118,8 @@ def test_the_table_of_parameters_is_the_signature(document):
         assert kind == annotation.replace("str | None]", "str]").replace("Mapping", "dict")
 
 
-@pytest.mark.parametrize("documented", [TokenUsageHook, build_emf_payload])
-def test_the_parameters_are_all_in_the_docstring(documented):
-    parameters = [*inspect.signature(documented).parameters]
-    described = re.findall(r"^ {4,8}(\w+): ", inspect.cleandoc(documented.__doc__), re.MULTILINE)
-    assert described[: len(parameters)] == parameters
-
-
 @each_document
-def test_a_document_names_only_metrics_that_there_are_and_the_reference_names_all(document):
+def test_a_document_names_no_other_metric_and_the_reference_names_all(document):
     named = set(re.findall(r"\b\w+Tokens\b", document.read_text()))
     assert named == TOKEN_METRICS if document == REFERENCE else named <= TOKEN_METRICS
 
@@ -137,13 +131,8 @@ def test_no_copy_of_a_recipe_drifts_from_the_others():
         assert any(example.endswith(code) for example in examples), code
 
 
-def test_documents_stay_short():
-    assert len(README.read_text().split()) <= 1_400
-    assert len(LLMS.read_text()) <= 11_000
-
-
 @each_document
-def test_links_into_the_repository_lead_somewhere_and_those_of_the_readme_from_pypi_too(document):
+def test_each_link_into_the_repository_leads_somewhere(document):
     text = document.read_text()
     repository = r"github(?:usercontent)?\.com/flockcover/strands-token-telemetry(?:/blob)?/main"
     for path, anchor in re.findall(rf"{repository}/([\w./-]+\w)(?:#([\w-]+))?", text):

@@ -1,7 +1,4 @@
-"""Agents in the programs that people run them in: each metric line is whole, and the sum is right.
-
-The programs' own code is in tests/hosts. Each runs in a process of its own, on 127.0.0.1.
-"""
+"""Agents in real hosts, each a process on 127.0.0.1: every line is whole, and the sum is right."""
 
 import json
 import os
@@ -33,7 +30,7 @@ without_proxy = build_opener(ProxyHandler({}))
 
 
 def needs(package):
-    return pytest.importorskip(package, reason="needs pip install '.[hosts]'")
+    return pytest.importorskip(package, reason="needs .ci/run hosts")
 
 
 class Host:

@@ -60,7 +60,7 @@ def model_at(url, name, model_id):
     """Return a model of this class of Strands; skip the test where the client that it needs is missing."""
     provider = name.removesuffix("Model").lower()
     client = {"gemini": "google.genai", "bedrock": "boto3"}.get(provider, provider)
-    pytest.importorskip(client, reason=f"no {client}: needs pip install '.[providers]'")
+    pytest.importorskip(client, reason=f"no {client}: needs .ci/run providers")
     model = getattr(importlib.import_module(f"strands.models.{provider}"), name)
     return model(**arguments_of(provider, url), model_id=model_id)
 

@@ -1,11 +1,15 @@
-"""One hook on agents that work together: the events by AgentName are what each agent's model reported."""
+"""One hook on agents that work together or use other features of Strands: all their tokens are counted."""
 
+import asyncio
 import itertools
 from collections import Counter
+from functools import partial
 
 import pytest
 from strands import Agent, tool
+from strands.hooks import AfterInvocationEvent
 from strands.multiagent import GraphBuilder, Swarm
+from strands.telemetry.metrics import EventLoopMetrics
 
 from helpers import ScriptedModel, Turn, fails, make_agent, says, since, uses
 from strands_token_telemetry import TokenUsageHook
@@ -131,3 +135,43 @@ def test_the_judge_of_a_goal_is_an_agent_without_the_hook(team, events):
     team("writer", says(tokens=(10, 1)), says(tokens=(20, 2)), plugins=[loop])("write")
     assert judge.reported["inputTokens"] == 1000
     assert events.inputs == [10, 20]
+
+
+def test_a_middleware_that_answers_with_the_result_of_another_agent(team):
+    stage = pytest.importorskip("strands.middleware._agent_stream", reason="it came with a later Strands")
+    from strands.types._events import EventLoopStopEvent
+
+    async def answer_of_another(context, next_fn):
+        async for event in next_fn(context):
+            if isinstance(event, EventLoopStopEvent):
+                result = await other.invoke_async("say it better")
+                event = EventLoopStopEvent(result.stop_reason, result.message, result.metrics, {})
+            yield event
+
+    agent, other = team("agent"), team("other")
+    agent.add_middleware(stage.AgentStreamStage, answer_of_another)
+    agent("hello")
+    agent("hello")
+
+
+def test_a_call_that_is_cut_while_a_plugin_waits_for_its_tasks(team):
+    pytest.importorskip("strands.background_tasks", reason="background tasks came with a later Strands")
+
+    @tool
+    async def slow() -> str:
+        """Take a long time."""
+        await asyncio.sleep(30)
+        return "done"
+
+    agent = team("agent", uses("slow"), says(), tools=[slow], background_tasks={"always": ["slow"]})
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(asyncio.wait_for(agent.invoke_async("go"), 0.5))
+
+
+@since("1.43", "the order of callbacks")
+def test_another_hook_that_replaces_the_metrics_after_each_call(team):
+    agent = team("agent")
+    replace = partial(setattr, agent, "event_loop_metrics")
+    agent.hooks.add_callback(AfterInvocationEvent, lambda event: replace(EventLoopMetrics()))
+    agent("hello")
+    agent("hello")

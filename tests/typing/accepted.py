@@ -11,10 +11,7 @@ from strands.plugins import Plugin
 
 import strands_token_telemetry
 from strands_token_telemetry import TokenUsageHook, build_emf_payload, default_emitter
-from strands_token_telemetry.emf import build_emf_payload as same_builder
 from strands_token_telemetry.hook import Emitter
-from strands_token_telemetry.hook import TokenUsageHook as SameHook
-from strands_token_telemetry.hook import default_emitter as same_emitter
 
 
 def resolve_dimensions(event: AfterInvocationEvent) -> dict[str, str]:
@@ -54,6 +51,7 @@ values = {"Model": "m"}
 event: dict[str, Any] = build_emf_payload(
     usage=usage, namespace="A", dimensions=[["Model"]], dimension_values=values, extra_properties={"B": "c"}
 )
-same_builder(usage=usage, namespace="A", dimensions=[[]], dimension_values=values, timestamp_ms=1_700_000)
-SameHook(emitter=same_emitter)
+build_emf_payload(
+    usage=usage, namespace="A", dimensions=[[]], dimension_values=values, timestamp_ms=1_700_000
+)
 version: str = strands_token_telemetry.__version__
