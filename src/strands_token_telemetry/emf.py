@@ -146,7 +146,7 @@ def _list_or_text(value: object) -> list[Any] | str:
 
 def _text(value: object) -> str:
     try:
-        return str(value).encode(errors="replace").decode()
+        return str(value)
     except Exception:
         return object.__repr__(value)
 
