@@ -131,7 +131,7 @@ class TokenUsageHook(Plugin):
         hooks = tools = ()
 
     def _on_after_invocation(self, event: AfterInvocationEvent) -> None:
-        """Emit what the agent has spent since its previous event, if it has."""
+        """Emit what the agent has spent since its previous event."""
         usage: dict[str, int | float] = {}
         try:
             agent, result = get(event, "agent"), get(event, "result")
