@@ -1,6 +1,4 @@
-"""What the hook costs, beside another version of the package: `.ci/run benchmark` compares it with 0.1.0.
-
-    python tests/benchmark.py FOLDER    # of the other version, such as a clone's src
+"""What the hook costs, beside another version, whose `src` is the argument. `.ci/run benchmark` takes 0.1.0.
 
 Both versions take turns in one process. Stdout is a pipe without a buffer, so that each event is written at
 once. What Strands does, such as making the event that the hook gets, is not part of a time.

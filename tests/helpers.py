@@ -193,7 +193,5 @@ def counters(event):
     return {metric["Name"]: event[metric["Name"]] for metric in directive["Metrics"]}
 
 
-# What a user may pass in place of text.
-
 Colour = enum.Enum("Colour", {"RED": "red"})
 Stage = enum.Enum("Stage", {"PROD": "prod"}, type=str)

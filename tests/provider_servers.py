@@ -22,18 +22,8 @@ OPENAI = [
     },
 ]
 ANTHROPIC = [
-    {
-        "input_tokens": 10,
-        "output_tokens": 5,
-        "cache_read_input_tokens": 0,
-        "cache_creation_input_tokens": 400,
-    },
-    {
-        "input_tokens": 21,
-        "output_tokens": 6,
-        "cache_read_input_tokens": 400,
-        "cache_creation_input_tokens": 40,
-    },
+    dict(input_tokens=10, output_tokens=5, cache_read_input_tokens=0, cache_creation_input_tokens=400),
+    dict(input_tokens=21, output_tokens=6, cache_read_input_tokens=400, cache_creation_input_tokens=40),
 ]
 GEMINI = [
     {"promptTokenCount": 40, "candidatesTokenCount": 7, "totalTokenCount": 47},

@@ -118,6 +118,13 @@ def test_the_table_of_parameters_is_the_signature(document):
         assert kind == annotation.replace("str | None]", "str]").replace("Mapping", "dict")
 
 
+@pytest.mark.parametrize("documented", [TokenUsageHook, build_emf_payload])
+def test_the_parameters_are_all_in_the_docstring(documented):
+    parameters = [*inspect.signature(documented).parameters]
+    described = re.findall(r"^ {4,8}(\w+): ", inspect.cleandoc(documented.__doc__), re.MULTILINE)
+    assert described[: len(parameters)] == parameters
+
+
 @each_document
 def test_a_document_names_no_other_metric_and_the_reference_names_all(document):
     named = set(re.findall(r"\b\w+Tokens\b", document.read_text()))
@@ -129,6 +136,11 @@ def test_no_copy_of_a_recipe_drifts_from_the_others():
     of_assistants = [code for code in blocks(LLMS)[1:] if code not in blocks(README)]
     for code in [*of_assistants, recipe("StreamHandler"), recipe("put_nowait")]:
         assert any(example.endswith(code) for example in examples), code
+
+
+def test_documents_stay_short():
+    assert len(README.read_text().split()) <= 1_400
+    assert len(LLMS.read_text()) <= 11_000
 
 
 @each_document
