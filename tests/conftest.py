@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from helpers import Events
-from strands_token_telemetry import emitters, hook
+from strands_token_telemetry.log import warn_once
 
 # Real agents are slow by Hypothesis' standards. The quick search is the same each time. The thorough one,
 # HYPOTHESIS_PROFILE=thorough, is random and longer.
@@ -18,10 +18,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 @pytest.fixture(autouse=True)
-def a_process_in_which_no_agent_has_emitted(monkeypatch):
-    """Forget what the package remembers for the life of a process: text on stdout, and logged warnings."""
-    monkeypatch.setattr(emitters, "_newline_first", False)
-    hook._warn_once.cache_clear()
+def a_process_that_has_logged_no_warning():
+    warn_once.cache_clear()
 
 
 @pytest.fixture

@@ -144,11 +144,6 @@ def start(script, *options, stdin=None, stderr=None, **environment):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stdin=stdin, stderr=stderr, env=env)
 
 
-def print_text(**kwargs):
-    """Print what an agent streams, as a callback handler."""
-    print(kwargs.get("data", ""), end="")
-
-
 # What a hook emits.
 
 

@@ -24,8 +24,9 @@ def test_the_model_and_the_name_of_the_agent_are_found(events):
     assert (events[0]["Model"], events[0]["AgentName"]) == ("anthropic.claude-sonnet-4", "planner")
 
 
-def test_a_sagemaker_model_is_known_by_its_endpoint(events, monkeypatch):
-    monkeypatch.setattr(ScriptedModel, "get_config", lambda self: {"endpoint_name": "my-endpoint"})
+@pytest.mark.parametrize("other", [{}, {"model_id": None}])
+def test_a_sagemaker_model_is_known_by_its_endpoint(events, monkeypatch, other):
+    monkeypatch.setattr(ScriptedModel, "get_config", lambda self: {**other, "endpoint_name": "my-endpoint"})
     assert event_of(events)["Model"] == "my-endpoint"
 
 
@@ -60,13 +61,24 @@ def test_a_shared_agent_gives_the_session_of_each_call(events):
     assert [event.get("SessionId") for event in events] == ["s-1", "s-2", None]
 
 
+def test_none_counts_as_missing_and_leaves_the_fixed_property(events):
+    """A query would find a `null` with `ispresent`."""
+    event = event_of(
+        events,
+        extra_properties={"Team": "a", "UserId": None},
+        property_resolver=lambda event: {"Team": None, "SessionId": None, "trace": [None, {"id": None}]},
+    )
+    assert (event["Team"], event["trace"]) == ("a", [None, {"id": None}])
+    assert not {"UserId", "SessionId"} & event.keys()
+
+
 # Any value may be a property: the event is plain JSON data, and such data in it stays as it is.
 
 User = dataclasses.make_dataclass("User", ["name"])
 
 CIRCULAR = {"name": "loop"}
 CIRCULAR["self"] = [CIRCULAR]
-PLAIN = {"text": "é 🦜", "whole": 1.0, "none": None, "big": 10**30, "deep": {"a": [1.5, True, False]}}
+PLAIN = {"text": "é 🦜", "whole": 1.0, "big": 10**30, "deep": {"a": [1.5, True, None]}}
 
 ODD = [
     pytest.param(Colour.RED, "Colour.RED", id="Enum"),

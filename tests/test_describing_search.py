@@ -66,9 +66,11 @@ def test_any_value_gives_a_valid_event_with_the_right_counts(dimension, properti
     metrics = SimpleNamespace(accumulated_usage=dict(USAGE))
     with patch.object(sys, "stdout", io.StringIO()) as stdout:
         hook._on_after_invocation(SimpleNamespace(result=SimpleNamespace(metrics=metrics)))
-    line = stdout.getvalue().removesuffix("\n")
+    _, line, _ = stdout.getvalue().split("\n")
     assert {(datum.metric, datum.value) for datum in extract(line)} == set(USAGE.items())
     event = parse(line)
-    assert event.keys() >= properties.keys()
-    unchanged = {name: value for name, value in properties.items() if is_plain_json(value)}
+    assert event.keys() >= {name for name, value in properties.items() if value is not None}
+    unchanged = {
+        name: value for name, value in properties.items() if value is not None and is_plain_json(value)
+    }
     assert {name: event[name] for name in unchanged} == unchanged

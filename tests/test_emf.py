@@ -63,6 +63,12 @@ def test_a_dimension_without_a_value_takes_the_property_or_is_unknown(values, pr
     assert build(dimension_values=values, extra_properties=properties)["Model"] == expected
 
 
+def test_none_counts_as_missing():
+    payload = build(extra_properties={"SessionId": None, "list": [None]}, dimension_values={"Stage": None})
+    assert (payload["list"], payload["Model"]) == ([None], "unknown")
+    assert not {"SessionId", "Stage"} & payload.keys()
+
+
 def test_a_metric_wins_over_a_dimension_and_a_dimension_over_a_property():
     payload = build(
         dimension_values={"Model": "m", "inputTokens": "x", "Region": "value", "Zone": None},

@@ -39,10 +39,10 @@ def build(**changes):
 
 REFUSED_BY_BOTH = [
     ({"namespace": 7}, "got 7", "write, for example, 'My/Tokens'"),
-    ({"namespace": "  "}, "must not be blank", "write, for example, 'My/Tokens'"),
+    ({"namespace": "  "}, "not blank", "write, for example, 'My/Tokens'"),
     ({"namespace": ""}, "1 to 255", "write, for example, 'My/Tokens'"),
     ({"namespace": "x" * 256}, "1 to 255", "write, for example, 'My/Tokens'"),
-    ({"namespace": ":Team"}, "must not start with ':'", "write, for example, 'My/Tokens'"),
+    ({"namespace": ":Team"}, "not start with ':'", "write, for example, 'My/Tokens'"),
     ({"namespace": "AWS/Lambda"}, "got 'AWS/Lambda'", "write, for example, 'My/Tokens'"),
     ({"namespace": "Zoë"}, "printable ASCII", "write, for example, 'My/Tokens'"),
     ({"namespace": "Team\n"}, "got 'Team\\n'", "write, for example, 'My/Tokens'"),
@@ -84,6 +84,7 @@ REFUSED_BY_THE_BUILDER = [
     ({"usage": {f"counter{n}": n for n in range(101)}}, "got 101", "write, for example"),
     ({"usage": {"x" * 256: 1}}, "1 to 255", "write, for example"),
     ({"usage": 7}, "got 7", "write, for example, {'inputTokens': 12}"),
+    ({"dimensions": [["calls"]], "usage": {"calls": 3}}, "got 'calls'", "write another name"),
     ({"timestamp_ms": 1.5}, "got 1.5", "write int(time.time() * 1000)"),
     ({"timestamp_ms": True}, "got True", "write int(time.time() * 1000)"),
 ]

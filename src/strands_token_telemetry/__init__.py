@@ -1,8 +1,8 @@
-"""The tokens that Strands agents use, as CloudWatch metrics: one hook, one line per invocation.
+"""Strands Agents token usage as CloudWatch metrics: one hook, one line per invocation.
 
     agent = Agent(hooks=[TokenUsageHook()])
 
-For coding assistants: the guide for exactly this version is next to this file, as `llms.txt`.
+For coding assistants: the wheel has the guide for exactly this version, `strands_token_telemetry/llms.txt`.
 """
 
 from strands_token_telemetry.emf import build_emf_payload

@@ -9,9 +9,8 @@ The rules for CloudWatch are those of the EMF specification and, where it is sil
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
-from numbers import Number
+import re
+from collections.abc import Callable, Container, Mapping
 from typing import Any, TypeVar
 
 _Function = TypeVar("_Function", bound="Callable[..., Any] | None")
@@ -22,25 +21,19 @@ TOKEN_METRICS = frozenset(
 
 _RESOLVERS = {"dimension_values": "dimension_resolver", "extra_properties": "property_resolver"}
 
-_MAX_METRICS = 100
-_MAX_METRIC_VALUE = 2**360
-_MAX_NAMES_PER_SET = 30
-
 
 def check_namespace(namespace: object) -> str:
     """Return the namespace if CloudWatch accepts it, or raise."""
-    if not isinstance(namespace, str):
-        raise TypeError(f"namespace must be a str, got {namespace!r}; write, for example, 'My/Tokens'")
-    if not _is_name(namespace, 255) or namespace.startswith("AWS/"):
-        raise ValueError(
-            "namespace must have 1 to 255 printable ASCII characters, must not be blank and must not start "
-            f"with ':' or 'AWS/', got {namespace!r}; write, for example, 'My/Tokens'"
-        )
-    return str.__str__(namespace)  # an Enum of strings gives its text
+    if isinstance(namespace, str) and _is_name(namespace, 255) and not namespace.startswith("AWS/"):
+        return str.__str__(namespace)  # an Enum of strings gives its text
+    raise (ValueError if isinstance(namespace, str) else TypeError)(
+        "namespace must be a str of 1 to 255 printable ASCII characters that is not blank and does not "
+        f"start with ':' or 'AWS/', got {namespace!r}; write, for example, 'My/Tokens'"
+    )
 
 
-def check_dimensions(dimensions: Any) -> list[list[str]]:
-    """Return a copy of the dimension sets if CloudWatch accepts them, or raise."""
+def check_dimensions(dimensions: Any, metrics: Container[str] = TOKEN_METRICS) -> list[list[str]]:
+    """Return a copy of the dimension sets if CloudWatch accepts them beside these metrics, or raise."""
     if not _are_lists_of_names(dimensions):
         raise TypeError(
             "dimensions must be a list of dimension sets, each a list of names, "
@@ -49,16 +42,16 @@ def check_dimensions(dimensions: Any) -> list[list[str]]:
     if not dimensions:
         raise ValueError("dimensions must have at least one set, got []; write [[]] for no dimensions")
     for names in dimensions:
-        if len(names) > _MAX_NAMES_PER_SET:
+        if len(names) > 30:
             raise ValueError(
-                f"dimensions must have at most {_MAX_NAMES_PER_SET} names in a set, got {len(names)}; "
+                f"dimensions must have at most 30 names in a set, got {len(names)}; "
                 "pass the others as extra_properties"
             )
         for name in names:
-            if not _is_name(name, 250) or name in TOKEN_METRICS or name == "_aws":
+            if not _is_name(name, 250) or name in metrics or name == "_aws":
                 raise ValueError(
                     "dimensions must have names of 1 to 250 printable ASCII characters that are not blank, "
-                    "do not start with ':' and are neither '_aws' nor the name of a token metric, "
+                    "do not start with ':' and are neither '_aws' nor the name of a metric, "
                     f"got {name!r}; write another name"
                 )
     distinct = {frozenset(names) for names in dimensions}
@@ -104,7 +97,7 @@ def check_mapping(parameter: str, value: object, example: str = "{'Stage': 'prod
 
 
 def check_function(parameter: str, function: _Function) -> _Function:
-    """Return a function that does its work when it is called, or None if there is none."""
+    """Refuse classes, async functions and what cannot be called; None is fine."""
     if isinstance(function, type):
         name = function.__name__
         raise TypeError(
@@ -128,10 +121,9 @@ def check_usage(usage: object) -> dict[str, int | float]:
     """Return a copy of the counters if CloudWatch accepts each as a metric, or raise."""
     example = "{'inputTokens': 12}"
     counters = check_mapping("usage", usage, example)
-    if not 1 <= len(counters) <= _MAX_METRICS:
+    if not 1 <= len(counters) <= 100:
         raise ValueError(
-            f"usage must have 1 to {_MAX_METRICS} counters, got {len(counters)}; "
-            f"write, for example, {example}"
+            f"usage must have 1 to 100 counters, got {len(counters)}; write, for example, {example}"
         )
     for name, value in counters.items():
         counters[name] = metric_value(value)
@@ -156,22 +148,16 @@ def check_timestamp(timestamp_ms: object) -> int:
 def metric_value(value: object) -> int | float | None:
     """Return a number of any type as the int or float that CloudWatch accepts, or None."""
     if type(value) is not int:
-        if isinstance(value, bool) or not isinstance(value, Number):
+        if isinstance(value, bool) or not hasattr(value, "__float__"):  # numbers of any type have it
             return None
         try:
             number: Any = value
             value = int(number) if int(number) == number else float(number)
         except (ValueError, OverflowError, TypeError):  # not a number, infinite, or complex
             return None
-    return value if abs(value) <= _MAX_METRIC_VALUE else None
+    return value if abs(value) <= 2**360 else None
 
 
-@functools.lru_cache(maxsize=1000)  # a program has few names, and checks them with each event that it builds
 def _is_name(text: str, longest: int) -> bool:
-    return (
-        1 <= len(text) <= longest
-        and text.isascii()
-        and text.isprintable()
-        and not text.isspace()
-        and not text.startswith(":")
-    )
+    """Tell whether a text is 1 to `longest` printable ASCII characters, not blank, without ':' in front."""
+    return len(text) <= longest and re.fullmatch(r"(?!:| *$)[ -~]+", text) is not None
