@@ -13,8 +13,9 @@ import nox
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# The first release, those that changed the event after an invocation, and the first with plugins (1.28).
-RELEASES = ["1.0.0", "1.17.0", "1.20.0", "1.24.0", "1.28.0", "1.30.0", "1.42.0", "1.43.0"]
+# The first release, those that changed the event after an invocation, and the first with an event of
+# orchestrators (1.23), with plugins of agents (1.28) and with plugins of orchestrators (1.41).
+RELEASES = ["1.0.0", "1.20.0", "1.23.0", "1.24.0", "1.28.0", "1.30.0", "1.41.0", "1.43.0"]
 UNPINNED = {"newest": "strands-agents", "prerelease": "strands-agents>=1.0.dev0"}
 
 # What every test needs. The session "tests" installs all of the extra "dev", which takes twice as long.

@@ -9,42 +9,41 @@ import pytest
 from strands import Agent, tool
 from strands.hooks import AfterInvocationEvent
 from strands.multiagent import GraphBuilder, Swarm
+from strands.multiagent.base import MultiAgentBase, MultiAgentResult, Status
 from strands.telemetry.metrics import EventLoopMetrics
 
-from helpers import ScriptedModel, Turn, fails, make_agent, says, since, uses
+from helpers import Events, ScriptedModel, Turn, fails, make_agent, says, since, uses
 from strands_token_telemetry import TokenUsageHook
 
-members_may_have_hooks = since("1.7", "hooks on members of a graph or swarm")
 agents_become_tools = pytest.mark.skipif(
     not hasattr(Agent, "as_tool"), reason="Agent.as_tool came with a later Strands"
 )
+orchestrators_have_an_event = since("1.23", "MultiAgentInitializedEvent in strands.hooks")
+orchestrators_have_plugins = since("1.41", "plugins of orchestrators")
 
 
-@pytest.fixture
-def team(events):
-    """Return a function that makes agents with one hook. At the end, the events of each are checked."""
-    hook = TokenUsageHook(dimensions=[["AgentName"]], emitter=events)
-    agents = {}
+class Team:
+    """Agents that are counted by one hook, which each of them has, or the graph or swarm that they are in."""
 
-    def member(name, *turns, **kwargs):
+    def __init__(self, events, hook_is_in="hooks of each agent"):
+        self.hook = TokenUsageHook(dimensions=[["AgentName"]], emitter=events)
+        self.hook_is_in = hook_is_in
+        self.agents = {}
+
+    def __call__(self, name, *turns, **kwargs):
         """Make an agent. Without turns, it spends a number of tokens that no other agent spends."""
-        turns = turns or [says(tokens=(2 ** len(agents), 3 ** len(agents)))]
-        agents[name] = make_agent(*turns, name=name, hooks=[hook], **kwargs)
-        return agents[name]
+        turns = turns or [says(tokens=(2 ** len(self.agents), 3 ** len(self.agents)))]
+        hooks = [self.hook] if self.hook_is_in == "hooks of each agent" else []
+        self.agents[name] = make_agent(*turns, name=name, hooks=hooks, **kwargs)
+        return self.agents[name]
 
-    yield member
-    reported = {name: agent.model.reported for name, agent in agents.items()}
-    assert {name: events.total(AgentName=name) for name in agents} == reported
-    assert events.total() == sum(reported.values(), Counter())
+    def swarm(self, *agents):
+        given = {} if self.hook_is_in == "hooks of each agent" else {self.hook_is_in: [self.hook]}
+        return Swarm(list(agents), **given)
 
-
-def calls(name, tokens, **arguments):
-    """Return a turn that uses a tool with arguments."""
-    return Turn(tools=[(name, arguments)], usage=says(tokens=tokens).usage)
-
-
-def names(events):
-    return [event["AgentName"] for event in events]
+    def graph(self, *nodes, **options):
+        setter = {"hooks": "set_hook_providers", "plugins": "set_plugins"}.get(self.hook_is_in)
+        return graph_of(*nodes, **({setter: [self.hook]} if setter else {}), **options)
 
 
 def graph_of(*nodes, edges=None, **options):
@@ -59,18 +58,52 @@ def graph_of(*nodes, edges=None, **options):
     return builder.build()
 
 
-@members_may_have_hooks
+@pytest.fixture
+def team(request, events):
+    """Give a team to a test. At the end, the events of each agent are what its model reported."""
+    team = Team(events, getattr(request, "param", "hooks of each agent"))
+    yield team
+    reported = {name: agent.model.reported for name, agent in team.agents.items()}
+    assert {name: events.total(AgentName=name) for name in team.agents} == reported
+    assert events.total() == sum(reported.values(), Counter())
+
+
+HOOKS_OF_THE_GRAPH = pytest.param("hooks", marks=orchestrators_have_an_event)
+in_each_place = pytest.mark.parametrize(
+    "team",
+    [
+        pytest.param("hooks of each agent", marks=since("1.7", "hooks on members of a graph or swarm")),
+        HOOKS_OF_THE_GRAPH,
+        pytest.param("plugins", marks=orchestrators_have_plugins),
+    ],
+    indirect=True,
+)
+
+
+def calls(name, tokens, **arguments):
+    """Return a turn that uses a tool with arguments."""
+    return Turn(tools=[(name, arguments)], usage=says(tokens=tokens).usage)
+
+
+def names(events):
+    return [event["AgentName"] for event in events]
+
+
+# Graphs and swarms.
+
+
+@in_each_place
 def test_a_graph_of_agents_side_by_side(team, events):
     workers = [f"worker {number}" for number in range(8)]
     edges = [edge for worker in workers for edge in [("planner", worker), (worker, "editor")]]
-    graph_of(*map(team, ["planner", *workers, "editor"]), edges=edges)("share the work")
+    team.graph(*map(team, ["planner", *workers, "editor"]), edges=edges)("share the work")
     assert set(names(events)) == {"planner", "editor", *workers}
 
 
-@members_may_have_hooks
+@in_each_place
 @pytest.mark.parametrize("reset_on_revisit", [True, False])
 def test_a_graph_that_visits_its_nodes_again(team, events, reset_on_revisit):
-    graph = graph_of(
+    graph = team.graph(
         team("writer", says(tokens=(10, 1)), says(tokens=(30, 3)), says(tokens=(70, 7))),
         team("reviewer", says(tokens=(5, 2)), says(tokens=(6, 3)), says(tokens=(7, 4))),
         edges=[("writer", "reviewer"), ("reviewer", "writer", lambda state: len(state.execution_order) < 6)],
@@ -81,23 +114,99 @@ def test_a_graph_that_visits_its_nodes_again(team, events, reset_on_revisit):
     assert names(events) == ["writer", "reviewer"] * 3
 
 
-@members_may_have_hooks
+@in_each_place
 def test_a_graph_in_a_graph_of_which_a_node_fails(team, events):
     inner = graph_of(team("researcher"), team("writer", says(tokens=(10, 1))))
     failing = team("editor", uses("look_up", tokens=(20, 2)), fails())
     with pytest.raises(Exception, match="the provider is down"):
-        graph_of(team("planner"), inner, failing)("write")
+        team.graph(team("planner"), inner, failing)("write")
     assert names(events) == ["planner", "researcher", "writer", "editor"]
 
 
-@members_may_have_hooks
+@in_each_place
 def test_a_swarm_that_hands_off_and_back(team, events):
     def to(name, tokens):
         return calls("handoff_to_agent", tokens, agent_name=name, message="your turn")
 
     turns = to("writer", (10, 1)), says(tokens=(20, 2)), says("Done.", (30, 3))
-    Swarm([team("researcher", *turns), team("writer", to("researcher", (40, 4)), says())])("write")
+    team.swarm(team("researcher", *turns), team("writer", to("researcher", (40, 4)), says()))("write")
     assert names(events) == ["researcher", "writer", "researcher"]
+
+
+@pytest.mark.parametrize("team", [HOOKS_OF_THE_GRAPH], indirect=True)
+def test_an_agent_with_the_hook_in_graphs_with_the_same_hook_counts_once(team, events, caplog):
+    """A service may build a graph for each request."""
+    shared, other = team("shared"), team("other")
+    shared.hooks.add_hook(team.hook)
+    for _ in range(3):
+        team.graph(shared, other)("go")
+    assert names(events) == ["shared", "other"] * 3
+    assert caplog.records == []
+
+
+@orchestrators_have_an_event
+def test_an_agent_keeps_the_first_hook_and_one_warning_says_so(events, caplog):
+    """Whether it is its own, or that of the first of many graphs, each with a hook made for one request."""
+    first, others = TokenUsageHook(emitter=events), Events()
+    agent = make_agent(name="shared", hooks=[first])
+    for _ in range(3):
+        graph_of(agent, set_hook_providers=[TokenUsageHook(emitter=others)])("go")
+    assert (events.inputs, others.inputs) == ([10, 10, 10], [])
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "agent 'shared' keeps its TokenUsageHook" in record.getMessage()
+
+
+class OtherNode(MultiAgentBase):
+    """A node that is no agent of this process, such as a function, or an agent on another machine."""
+
+    name = "other"
+
+    async def invoke_async(self, task, invocation_state=None, **kwargs):
+        return MultiAgentResult(status=Status.COMPLETED)
+
+    def serialize_state(self):
+        return {}
+
+    def deserialize_state(self, payload):
+        pass
+
+
+@orchestrators_have_an_event
+def test_a_node_that_is_no_agent_is_left_out_with_one_warning(events, caplog):
+    hook = TokenUsageHook(emitter=events)
+    for _ in range(2):
+        graph_of(make_agent(name="first"), OtherNode(), set_hook_providers=[hook])("go")
+    assert events.inputs == [10, 10]
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "node 'other' is not a Strands agent" in record.getMessage()
+
+
+class BrokenNodes(OtherNode):
+    @property
+    def nodes(self):
+        raise RuntimeError("not yet")
+
+
+@orchestrators_have_an_event
+@pytest.mark.parametrize(
+    ("orchestrator", "logged"),
+    [
+        (OtherNode, "node 'OtherNode' is not a Strands agent"),
+        (BrokenNodes, "some nodes may not be counted"),
+    ],
+)
+def test_an_orchestrator_of_the_users_without_nodes_is_logged(caplog, orchestrator, logged):
+    from strands.hooks import HookRegistry, MultiAgentInitializedEvent
+
+    registry = HookRegistry()
+    registry.add_hook(TokenUsageHook())
+    asyncio.run(registry.invoke_callbacks_async(MultiAgentInitializedEvent(orchestrator())))
+    assert [record.getMessage() for record in caplog.records if logged in record.getMessage()]
+
+
+# Agents as tools, and other features.
 
 
 def in_a_function(agent):

@@ -16,9 +16,12 @@ from strands_token_telemetry.usage import take_unreported
 if TYPE_CHECKING:
     from strands import Agent
     from strands.hooks import AfterInvocationEvent, HookRegistry
-    from strands.plugins import Plugin
+    from strands.multiagent.base import MultiAgentBase
+    from strands.plugins import MultiAgentPlugin, Plugin
+
+    class _Plugin(Plugin, MultiAgentPlugin): ...
 else:
-    Plugin = object  # Strands looks at the attributes of a plugin, not at its class
+    _Plugin = object  # Strands looks at the attributes of a plugin, not at its class
 
 __all__ = ["Emitter", "TokenUsageHook", "default_emitter"]
 
@@ -27,12 +30,12 @@ Emitter = Callable[[dict[str, Any]], None]
 _NAMESPACE = "Strands/AgentTokenUsage"
 
 
-class TokenUsageHook(Plugin):
+class TokenUsageHook(_Plugin):
     """A Strands hook provider and plugin that emits an EMF event with the tokens of each invocation.
 
     `Agent(hooks=[TokenUsageHook()])` works with Strands 1.0 and later. `Agent(plugins=[TokenUsageHook()])`
-    does the same with 1.28 and later. Give it to each agent; a graph or a swarm has no event
-    of its own.
+    does the same with 1.28 and later. A graph or swarm that has the hook in `hooks` (1.23 and later) or in
+    `plugins` (1.41 and later) gives it to the agents of all its nodes that have no `TokenUsageHook` yet.
 
     One hook may serve many agents in many threads, so make it once. The events of an agent always sum to
     its `event_loop_metrics.accumulated_usage`: each reports what was added since the previous one, so that
@@ -102,7 +105,7 @@ class TokenUsageHook(Plugin):
         """Register the hook. Strands calls this for `hooks=[...]`.
 
         Args:
-            registry: The hook registry of an agent. Registering a second time changes
+            registry: The hook registry of an agent, a graph or a swarm. Registering a second time changes
                 nothing, so that a hook listed twice emits one event for each invocation.
             **kwargs: Ignored. Strands may add some.
         """
@@ -116,10 +119,29 @@ class TokenUsageHook(Plugin):
             registry.add_callback(AfterInvocationEvent, self._on_after_invocation, order=float("-inf"))
         except TypeError:  # Strands before 1.43 has no `order`
             registry.add_callback(AfterInvocationEvent, self._on_after_invocation)
+        with contextlib.suppress(ImportError):  # Strands before 1.23 has no event for graphs and swarms
+            from strands_token_telemetry.orchestrators import NodeHooks
+
+            registry.add_hook(NodeHooks(self._add_to_node))
 
     def init_agent(self, agent: Agent) -> None:
         """Add the hook to an agent. Strands calls this for `plugins=[...]`."""
         agent.hooks.add_hook(self)
+
+    def init_multi_agent(self, orchestrator: MultiAgentBase) -> None:
+        """Add the hook to a graph or a swarm. Strands calls this for `plugins=[...]`."""
+        orchestrator.hooks.add_hook(self)  # type: ignore[attr-defined]  # graphs and swarms have it
+
+    def _add_to_node(self, agent: Agent) -> None:
+        """Add the hook to an agent that has none. A second one would count its tokens again."""
+        if not _hooks_of(agent.hooks):
+            agent.hooks.add_hook(self)
+        elif self not in _hooks_of(agent.hooks):
+            warn_once(
+                "agent %r keeps its TokenUsageHook and gets none from its graph or swarm; make one hook, and "
+                "give it to both",
+                agent.name,
+            )
 
     @property
     def name(self) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 from strands import Agent
 from strands.hooks import AfterInvocationEvent, HookProvider
-from strands.plugins import Plugin
+from strands.multiagent import GraphBuilder, Swarm
+from strands.plugins import MultiAgentPlugin, Plugin
 
 import strands_token_telemetry
 from strands_token_telemetry import TokenUsageHook, build_emf_payload, default_emitter
@@ -32,7 +33,10 @@ TokenUsageHook(dimension_resolver=resolve_dimensions, property_resolver=resolve_
 TokenUsageHook(extra_properties={"Version": 7, "nested": {"a": [1, None]}}, emitter=emit)
 provider: HookProvider = hook
 plugin: Plugin = hook
+orchestrator_plugin: MultiAgentPlugin = hook
 agent = Agent(hooks=[hook, TokenUsageHook()], plugins=[hook, TokenUsageHook()])
+Swarm([agent], hooks=[hook], plugins=[hook])
+GraphBuilder().set_hook_providers([hook]).set_plugins([hook])
 TokenUsageHook(namespace=None, dimensions=None, dimension_values=None, dimension_resolver=None)
 TokenUsageHook(extra_properties=None, property_resolver=None, emitter=None)
 
