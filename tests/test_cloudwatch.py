@@ -104,7 +104,7 @@ def test_the_page_names_the_parameters_and_the_alarms_of_the_template():
 
 def test_the_saved_queries_are_those_of_the_page_and_use_names_that_lines_have():
     (block,) = [block for block in blocks("python") if "property_resolver" in block]
-    properties = re.findall(r'"(\w+)": event\.', block)
+    properties = re.findall(r'"(\w+)": (?:event\.|session\.|user\.)', block)
     queries = dict(re.findall(r"^([^\n]+):\n```text\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
     saved = [resource for resource in deploy().values() if "QueryString" in resource]
     assert {query["Name"]: query["QueryString"] for query in saved} == {
