@@ -71,10 +71,9 @@ def compute(metrics, usage):
         if name := re.search(r"\b\w+Tokens\b", str(metric)):  # also in a SEARCH
             values[fields["id"]] = usage.get(name[0])
         else:
-            assert re.fullmatch(r"([\d\s.()*/+,-]|\b(FILL|total|output|read|write)\b)+", fields["expression"])
-            values[fields["id"]] = eval(
-                fields["expression"], {"__builtins__": {}}, values
-            )  # arithmetic, as just seen
+            formula = fields["expression"]
+            assert re.fullmatch(r"([\d\s.()*/+,-]|\b(FILL|total|output|read|write)\b)+", formula)
+            values[fields["id"]] = eval(formula, {"__builtins__": {}}, values)  # arithmetic, as just seen
     return values
 
 

@@ -64,13 +64,13 @@ def test_the_alarm_on_silence_is_off_by_default_and_gives_a_fresh_stack_time():
     assert alarm["WarmUpConfiguration"]["WarmUpPeriodDurationInMinutes"] * 60 == three_hours
 
 
-@pytest.mark.parametrize("given", [{}, {"namespace": "My/Agents"}], ids=["default", "another namespace"])
-def test_the_templates_read_what_the_hook_publishes_but_for_the_ambiguous_input(given):
-    hook, chosen = TokenUsageHook(**given), {key.title(): value for key, value in given.items()}
-    text = json.dumps([deploy(name, **chosen)["Dashboard"] for name in ("overview", "spend")]).replace(
-        "\\", ""
-    )
-    text += json.dumps([alarms(deploy(name, **chosen)) for name in ("overview", "spend")]).replace("\\", "")
+@pytest.mark.parametrize(
+    "namespace", [None, "My/Agents"]
+)  # None is the default of the hook and the templates
+def test_the_templates_read_what_the_hook_publishes_but_for_the_ambiguous_input(namespace):
+    hook = TokenUsageHook(namespace=namespace)
+    stacks = [deploy(name, Namespace=namespace) for name in ("overview", "spend")]
+    text = json.dumps([[stack["Dashboard"], alarms(stack)] for stack in stacks]).replace("\\", "")
     found = re.findall(r'"Namespace": "(\S+)", "MetricName": "(\w+)", "Dimensions": \[{"Name": "(\w+)"', text)
     found += re.findall(r'\["(\S+)", "(\w+)", "(\w+)", "my-model"', text)
     found += re.findall(r'{"(\S+)","(\w+)"} MetricName="(\w+)"', text)
@@ -126,9 +126,9 @@ def test_the_alarm_on_one_session_takes_any_property_and_its_role_reads_one_log_
 
 def test_the_saved_queries_are_those_of_the_page_and_use_names_that_lines_have():
     saved = [one for one in deploy("overview", LogGroup="/agents").values() if "QueryString" in one]
-    assert [(one["Name"], one["QueryString"]) for one in saved] == [
-        (f"stack/{key}", QUERIES[key]) for key in QUERIES
-    ]
+    assert {one["Name"]: one["QueryString"] for one in saved} == {
+        f"stack/{key}": QUERIES[key] for key in QUERIES
+    }
     names = {}
     exec(re.search(r"^```python\n(.*?property_resolver.*?)^```", PAGE, re.DOTALL | re.MULTILINE)[1], names)
     properties = names["hook"].property_resolver(SimpleNamespace(agent=SimpleNamespace(name="researcher")))
