@@ -48,6 +48,9 @@ for document in DOCUMENTS:
             PROGRAMS[f"{document.name}-{number}"] = code
 
 
+NEEDED_STRANDS = {"make_swarm(": (1, 62), "Swarm(": (1, 23)}
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Run each program alone in a process of its own, as pasted; give what each one left behind."""
@@ -67,9 +70,12 @@ def finished(tmp_path_factory):
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_python_block_runs_as_pasted(finished, name):
+    for words, release in NEEDED_STRANDS.items():
+        if words in PROGRAMS[name] and release > STRANDS:
+            pytest.skip(f"{words} needs Strands {release}")
+    if "fastapi" in PROGRAMS[name]:
+        pytest.importorskip("fastapi", reason="needs .ci/run hosts")
     program = finished[name]
-    if "strands.vended_tools.swarm" in PROGRAMS[name] and STRANDS < (1, 62):
-        pytest.skip("make_swarm came with Strands 1.62")
     assert (program.returncode, program.stderr) == (0, "")
     for line in re.findall(r'^.*{"_aws".*', program.stdout, re.MULTILINE):
         checked(line)  # also: nothing else is on the line
@@ -102,20 +108,16 @@ def test_the_event_in_a_document_is_the_one_that_the_hook_makes(document):
     shown = json.loads(blocks(document, "json")[0])
     given = {name: getattr(TokenUsageHook(), name) for name in ("namespace", "dimensions")}
     given |= {"usage": counters(shown), "dimension_values": {"Model": shown["Model"]}}
-    given |= {"extra_properties": {"SessionId": "s-1"} if document == LLMS else None}
     assert shown == build_emf_payload(**given, timestamp_ms=shown["_aws"]["Timestamp"])
 
 
 @pytest.mark.parametrize("document", [README, LLMS], ids=lambda path: path.name)
 def test_the_table_of_parameters_is_the_signature(document):
-    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \| `([^`]+)`", document.read_text(), re.MULTILINE)
-    assert [name for name, _, _ in rows] == list(inspect.signature(TokenUsageHook).parameters)
-    for name, kind, default in rows:
+    rows = re.findall(r"^\| `(\w+)` \| `[^`]+` \| `([^`]+)`", document.read_text(), re.MULTILINE)
+    assert [name for name, _ in rows] == list(inspect.signature(TokenUsageHook).parameters)
+    for name, default in rows:
         value = getattr(TokenUsageHook(), name)
         assert default == (value.__name__ if callable(value) else json.dumps(value).replace("null", "None"))
-        annotation = TokenUsageHook.__init__.__annotations__[name].removesuffix(" | None")
-        annotation = annotation.replace("Emitter", "Callable[[dict[str, Any]], None]")
-        assert kind == annotation.replace("str | None]", "str]").replace("Mapping", "dict")
 
 
 @pytest.mark.parametrize("documented", [TokenUsageHook, build_emf_payload])
@@ -134,13 +136,8 @@ def test_a_document_names_no_other_metric_and_the_reference_names_all(document):
 def test_no_copy_of_a_recipe_drifts_from_the_others():
     examples = [path.read_text() for path in EXAMPLES.values()]
     of_assistants = [code for code in blocks(LLMS)[1:] if code not in blocks(README)]
-    for code in [*of_assistants, recipe("StreamHandler"), recipe("put_nowait")]:
+    for code in [*of_assistants, recipe("StreamHandler")]:
         assert any(example.endswith(code) for example in examples), code
-
-
-def test_documents_stay_short():
-    assert len(README.read_text().split()) <= 1_400
-    assert len(LLMS.read_text()) <= 11_000
 
 
 @each_document
@@ -187,7 +184,7 @@ def run(monkeypatch):
 
 @since("1.16", "agent() passing a ContextVar to the hook")
 def test_the_session_reaches_each_agent_of_a_request_in_threads_and_under_asyncio(capsys, run):
-    names, sessions = run(recipe("ContextVar")), [f"session-{number}" for number in range(8)]
+    names, sessions = run(recipe("session.set")), [f"session-{number}" for number in range(8)]
 
     async def handle(session):
         names["session"].set(session)
@@ -211,13 +208,22 @@ def test_the_file_gets_bare_lines(tmp_path, monkeypatch, run):
     assert [checked(line)["inputTokens"] for line in Path("tokens.log").read_text().splitlines()] == [10, 10]
 
 
-def test_the_logger_writes_bare_lines_and_each_once(monkeypatch, capsys, run):
+@pytest.mark.parametrize("example", ["logger", "dictconfig"])
+def test_the_logger_writes_bare_lines_and_each_once(monkeypatch, capsys, run, example):
     """Even if the root logger has a prefix, and the recipe runs twice, in a function for example."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler()])
     monkeypatch.setattr(logging.getLogger("token_usage"), "handlers", [])
-    for agent in [run(recipe("StreamHandler"))["agent"] for _ in range(2)]:
+    for agent in [run(EXAMPLES[example].read_text())["agent"] for _ in range(2)]:
         agent("hello")
     assert [checked(line)["inputTokens"] for line in capsys.readouterr().err.splitlines()] == [10, 10]
+
+
+def test_a_logger_on_stdout_begins_with_a_newline_as_the_readme_says(monkeypatch, capsys, run):
+    code = recipe("StreamHandler").replace("StreamHandler()", "StreamHandler(sys.stdout)")
+    monkeypatch.setattr(logging.getLogger("token_usage"), "handlers", [])
+    run("import sys\n" + code.replace("json.dumps(event)", '"\\n" + json.dumps(event)'))["agent"]("hello")
+    text, line = capsys.readouterr().out.splitlines()
+    assert (text, checked(line)["inputTokens"]) == ("Hello.", 10)
 
 
 @pytest.fixture
@@ -233,7 +239,7 @@ def webhook(run):
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        names = run(recipe("put_nowait"))
+        names = run(EXAMPLES["webhook"].read_text())
         names |= {"may_answer": threading.Event(), "bodies": queue.Queue()}
         names["url"] = f"http://127.0.0.1:{server.server_port}/"
         yield names

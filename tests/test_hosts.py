@@ -94,11 +94,14 @@ def serving(*command, **environment):
             yield host, port
 
 
+def open_response(port, path, body=None, **headers):
+    return without_proxy.open(Request(f"http://127.0.0.1:{port}{path}", body, headers), timeout=PATIENCE)
+
+
 def request(port, path="/", message=None):
     """Return the body of the response to a GET, or to a POST of a message."""
     body = None if message is None else json.dumps(message).encode()
-    query = Request(f"http://127.0.0.1:{port}{path}", body, {"Content-Type": "application/json"})
-    with without_proxy.open(query, timeout=PATIENCE) as response:
+    with open_response(port, path, body, **{"Content-Type": "application/json"}) as response:
         return response.read().decode()
 
 
@@ -221,6 +224,27 @@ def test_uvicorn_writes_whole_lines_for_four_requests_at_once():
     assert "".join(host.out).count("Hello.") == 8
 
 
+def test_fastapi_streams_each_answer_with_its_session_even_if_the_client_goes_away():
+    needs("fastapi")
+    needs("uvicorn")
+
+    def ask(session, prompt="hello"):
+        return open_response(port, f"/ask?prompt={prompt}", **{"X-Session-Id": session})
+
+    def answer(session):
+        with ask(session) as response:
+            return response.read()
+
+    sessions = [f"s-{number}" for number in range(8)]
+    with serving("-m", "uvicorn", "streaming:app", "--fd=FD") as (host, port), ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(answer, sessions)) == [b"Hello."] * 8
+        with ask("gone", "wait") as response:
+            assert response.read(1) == b"I"  # and the model goes on
+        host.wait_until(lambda: len(events(host.out)) == 9)
+    spent = {event["SessionId"]: event["totalTokens"] for event in events(host.out)}
+    assert spent == {**dict.fromkeys(sessions, 15), "gone": 23}
+
+
 def test_an_mcp_server_keeps_stdout_for_the_protocol_with_the_recipe_for_stderr():
     needs("mcp")
     with running("mcp_server.py") as host:
@@ -244,19 +268,24 @@ def test_an_mcp_server_keeps_stdout_for_the_protocol_with_the_recipe_for_stderr(
     assert totals(host.err) == [15] * 4
 
 
-def test_a_celery_worker_that_leaves_stdout_alone_writes_whole_lines(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("redirected", "stream"), [("", "out"), ("yes", "err")])
+def test_a_celery_worker_writes_whole_lines(tmp_path, monkeypatch, redirected, stream):
+    """To stdout, or to its log, where the prefix takes a line of its own."""
     needs("celery")
     for folder in ("queue", "control"):
         (tmp_path / folder).mkdir()
-    monkeypatch.setenv("CELERY_FOLDER", str(tmp_path))
+    environment = {"CELERY_FOLDER": str(tmp_path), "CELERY_REDIRECTED": redirected}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(HOSTS)
+    monkeypatch.delitem(sys.modules, "celery_tasks", raising=False)
     from celery_tasks import app, ask
 
     worker = ("-m", "celery", "-A", "celery_tasks", "worker", "--concurrency=2", "--without-mingle")
-    with running(*worker, CELERY_FOLDER=str(tmp_path)) as host, app:
+    with running(*worker, **environment) as host, app:
         results = [ask.delay("hello") for _ in range(6)]
         assert [result.get(timeout=PATIENCE, interval=0.05) for result in results] == ["Hello.\n"] * 6
-    assert totals(host.out) == [15] * 6
+    assert totals(getattr(host, stream)) == [15] * 6
 
 
 def test_what_the_cloudwatch_agent_misses_is_in_the_log_and_nothing_is_in_both():

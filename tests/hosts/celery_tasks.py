@@ -11,7 +11,7 @@ from strands_token_telemetry import TokenUsageHook
 
 folder = Path(os.environ["CELERY_FOLDER"])
 app = Celery("celery_tasks", broker="filesystem://", backend=folder.as_uri())
-app.conf.worker_redirect_stdouts = False
+app.conf.worker_redirect_stdouts = bool(os.environ["CELERY_REDIRECTED"])
 app.conf.broker_transport_options = {
     "data_folder_in": f"{folder}/queue",
     "data_folder_out": f"{folder}/queue",
