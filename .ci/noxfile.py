@@ -18,9 +18,6 @@ ROOT = Path(__file__).resolve().parent.parent
 RELEASES = ["1.0.0", "1.20.0", "1.23.0", "1.24.0", "1.28.0", "1.30.0", "1.41.0", "1.43.0"]
 UNPINNED = {"newest": "strands-agents", "prerelease": "strands-agents>=1.0.dev0"}
 
-# What every test needs. The session "tests" installs all of the extra "dev", which takes twice as long.
-SUITE = ["pytest", "hypothesis"]
-
 nox.options.default_venv_backend = "virtualenv"  # works wherever pip does
 nox.options.envdir = str(ROOT / ".nox")
 nox.options.reuse_venv = "yes"
@@ -83,14 +80,14 @@ def quickstart(session):
 @nox.session
 def tests(session):
     """Run the tests with the newest Strands."""
-    prepare(session, "--editable=.[dev]")
+    prepare(session, "--group=tests", "--editable=.[dev]")
     session.run("pytest", *session.posargs)
 
 
 @nox.session
 def coverage(session):
     """Run the tests again; they must run every line and every branch of the package."""
-    prepare(session, "--group=coverage", "strands-agents", *SUITE, "--editable=.")
+    prepare(session, "--group=coverage", "--editable=.[dev]")
     with tempfile.TemporaryDirectory() as folder:
         session.env["COVERAGE_FILE"] = f"{folder}/data"  # each process adds a file of its own
         session.run("coverage", "run", "-m", "pytest")
@@ -136,7 +133,7 @@ def sdist(session):
     with tempfile.TemporaryDirectory() as folder:
         shutil.unpack_archive(built(".tar.gz"), folder)
         (unpacked,) = Path(folder).iterdir()
-        prepare(session, "strands-agents", *SUITE, str(unpacked))
+        prepare(session, f"{unpacked}[dev]")
         with session.chdir(unpacked):
             session.run("pytest")
 
@@ -145,7 +142,7 @@ def sdist(session):
 @nox.parametrize("release", [*RELEASES, *UNPINNED], ids=[*RELEASES, *UNPINNED])
 def strands(session, release):
     """Run the tests on the wheel in dist/ and a release of Strands."""
-    prepare(session, UNPINNED.get(release, f"strands-agents=={release}"), *SUITE, built(".whl"))
+    prepare(session, UNPINNED.get(release, f"strands-agents=={release}"), f"{built('.whl')}[dev]")
     session.run("pytest")
 
 
@@ -161,22 +158,27 @@ def compatibility(session):
 @nox.session
 def providers(session):
     """Run the tests that use the clients of the providers."""
-    prepare(session, "--group=providers", "--editable=.[dev]")  # cfn-lint reads the template for the spend
+    prepare(
+        session, "--group=providers", "--group=tests", "--editable=.[dev]"
+    )  # cfn-lint reads the templates
     session.run("pytest", "tests/test_providers.py")
 
 
 @nox.session(allow_parallel=False)
 def hosts(session):
     """Run the tests in real hosts. They run alone, because they wait for programs to start."""
-    prepare(session, "--group=hosts", "strands-agents", *SUITE, "--editable=.")
+    prepare(session, "--group=hosts", "--editable=.[dev]")
     session.run("pytest", "tests/test_hosts.py")
 
 
 @nox.session
 def workflows(session):
-    """Check the files in .github."""
+    """Check the files in .github, and that CI tests the same releases of Strands."""
     prepare(session, "--group=workflows")
     files = sorted(map(str, Path(".github/workflows").glob("*.yml")))
+    tested = set(re.findall(r"strands\((.+?)\)", Path(".github/workflows/ci.yml").read_text()))
+    if tested != {*RELEASES, *UNPINNED}:
+        session.error(f"ci.yml tests the releases {sorted(tested)}")
     session.run("check-jsonschema", "--builtin-schema=vendor.github-workflows", *files)
     session.run("check-jsonschema", "--builtin-schema=vendor.dependabot", ".github/dependabot.yml")
     session.run("zizmor", "--offline", "--persona=pedantic", ".github")
@@ -185,7 +187,7 @@ def workflows(session):
 @nox.session
 def search(session):
     """Look longer, and at random, for input that breaks a promise. CI does it weekly."""
-    prepare(session, "strands-agents", *SUITE, "--editable=.")
+    prepare(session, "--editable=.[dev]")
     files = sorted(map(str, Path("tests").glob("*_search.py")))
     session.run("pytest", *files, env={"HYPOTHESIS_PROFILE": "thorough"})
 
