@@ -13,6 +13,7 @@ from unittest.mock import MagicMock
 import pytest
 from strands import Agent, tool
 from strands.hooks import AfterInvocationEvent
+from strands.telemetry.metrics import EventLoopMetrics
 
 from helpers import Events, call, fails, make_agent, reentrant, says, since, uses
 from strands_token_telemetry import TokenUsageHook
@@ -55,6 +56,14 @@ def test_each_call_emits_what_it_spent(events, hook, turns, expected):
             call(agent)
     assert events.inputs == expected
     assert events.total() == agent.model.reported
+
+
+def test_counters_that_are_replaced_and_grow_to_the_same_values_are_counted(events, hook):
+    agent = make_agent(hooks=[hook])
+    for _ in range(2):
+        agent.event_loop_metrics.accumulated_usage = EventLoopMetrics().accumulated_usage
+        agent("hello")
+    assert events.inputs == [10, 10]
 
 
 @pytest.mark.skipif(not hasattr(Agent, "cancel"), reason="Agent.cancel came with a later Strands")
@@ -117,6 +126,7 @@ def test_a_counter_that_another_thread_adds_meanwhile_is_counted_the_next_time(e
     agent = agent_of(usage)
     for _ in range(2):
         hook._on_after_invocation(SimpleNamespace(agent=agent))
+    assert events.inputs == [10, 0]
     assert events.total() == {"inputTokens": 10, "outputTokens": 5}
 
 

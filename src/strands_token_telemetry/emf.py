@@ -114,10 +114,10 @@ def compose(
     properties, size = [], 0
     for field, value in fields.items():
         if field not in payload:
-            name, data = to_json_data(field), to_json_data(value)
-            payload[name] = data
+            name = to_json_data(field)
+            payload[name] = data = to_json_data(value)
             properties.append(name)
-            size += len(name) + len(str(data))
+            size += len(str(data))
     if size > _ALWAYS_FITS:
         _leave_out_the_largest(payload, properties)
     return payload

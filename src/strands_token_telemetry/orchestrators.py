@@ -39,7 +39,7 @@ class NodeHooks(HookProvider):
             self._serve(executor)
         elif isinstance(nodes, dict):
             for node_id, node in nodes.items():
-                self._visit(node_id, getattr(node, "executor", None))
+                self._visit(node_id, node.executor)
         else:
             warn_once(
                 "node %r is not a Strands agent, so its tokens are not counted; if it calls agents, "
