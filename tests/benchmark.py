@@ -1,10 +1,11 @@
 """What the hook costs, beside another version, whose `src` is the argument. `.ci/run benchmark` takes 0.1.0.
 
-Both versions take turns in one process. Stdout is a pipe without a buffer, so that each event is written at
-once. What Strands does, such as making the event that the hook gets, is not part of a time.
+All take turns in one process. Stdout is a pipe without a buffer, so that each event is written at once. What
+Strands does, such as making the event that the hook gets, is not part of a time.
 """
 
 import io
+import json
 import os
 import platform
 import statistics
@@ -19,7 +20,7 @@ from time import perf_counter_ns
 from strands.agent.agent_result import AgentResult
 from strands.hooks import AfterInvocationEvent
 
-from helpers import make_agent, says
+from helpers import make_agent
 
 PACKAGE = "strands_token_telemetry"
 VALUES = {"Model": "scripted-1", "Environment": "prod"}
@@ -50,7 +51,7 @@ def time(function, *args, **kwargs):
     return (perf_counter_ns() - start) / 1000
 
 
-# Each function below takes a package and returns a function that measures something of it once.
+# Each function below returns a function that measures something once.
 
 
 def emission(package):
@@ -66,13 +67,18 @@ def emission(package):
     return measure
 
 
+def encoding_and_writing(package):
+    event = package.build_emf_payload(usage=USAGE, **SETTINGS)
+
+    def write():
+        sys.stdout.write(json.dumps(event, separators=(",", ":")) + "\n")
+        sys.stdout.flush()
+
+    return lambda: time(write)
+
+
 def building(package):
     return lambda: time(package.build_emf_payload, usage=USAGE, **SETTINGS)
-
-
-def writing(package):
-    event = package.build_emf_payload(usage=USAGE, **SETTINGS)
-    return lambda: time(package.default_emitter, event)
 
 
 def importing(package):
@@ -88,41 +94,22 @@ def importing(package):
     return measure
 
 
-def call(package):
-    """Measure a call of an agent whose model answers at once; without a hook if there is no package."""
-    agent = make_agent(says(), hooks=[package.TokenUsageHook(**SETTINGS)] if package else [])
-
-    def measure():
-        agent.messages.clear()  # a longer conversation takes longer
-        return time(agent, "hello")
-
-    return measure
-
-
 def in_turns(rounds, *measures):
-    """Return what each function measures, a list of numbers for each; in a round they take turns."""
-    for measure in measures:
-        measure()
+    """Return what each function measures, as text; in a round they take turns."""
     times = [[] for _ in measures]
     for number in range(rounds):
         for index in sorted(range(len(measures)), reverse=number % 2):
             times[index].append(measures[index]())
-    return times
+    return [f"{min(one):.1f} µs, {statistics.median(one):.1f} µs" for one in times]
 
 
-def shown(times, unit="µs", scale=1):
-    first, median, third = (quartile / scale for quartile in statistics.quantiles(times, n=4))
-    return f"{median:.1f} {unit} ({first:.1f} to {third:.1f})"
-
-
-def rows(*packages):
-    quick = {"An emission": emission, "`build_emf_payload`": building, "`default_emitter`": writing}
-    for what, measure in quick.items():
-        yield what, *map(shown, in_turns(3000, *map(measure, packages)))
-    yield "An import", *(shown(times, "ms", 1000) for times in in_turns(40, *map(importing, packages)))
-    without, *others = in_turns(600, *map(call, [None, *packages]))
-    added = ([a - b for a, b in zip(times, without, strict=True)] for times in others)
-    yield f"What the hook adds to a call of {shown(without)}", *map(shown, added)
+def rows(package, other):
+    emissions = emission(package), emission(other), encoding_and_writing(package)
+    *both, bare = in_turns(3000, *emissions)
+    yield "An emission", *both
+    yield "Only encoding and writing its event", bare, ""
+    yield "`build_emf_payload`", *in_turns(3000, building(package), building(other))
+    yield "An import", *in_turns(40, importing(package), importing(other))
 
 
 def main():
@@ -136,7 +123,7 @@ def main():
         sys.stdout = terminal
     reader.wait()
     print(f"Python {platform.python_version()}, {platform.machine()}, Strands {version('strands-agents')}\n")
-    for row in [("", "this version", "the other version"), ["---"] * 3, *table]:
+    for row in [("best, median", "this version", "the other version"), ["---"] * 3, *table]:
         print(f"| {' | '.join(row)} |")
 
 

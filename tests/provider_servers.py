@@ -1,14 +1,7 @@
-"""Servers on 127.0.0.1 that stream a greeting and its usage as the providers' services do."""
-
-from __future__ import annotations
+"""A greeting and its usage in the words of each provider's service: the type and the parts of its stream."""
 
 import json
-import os
-import socket
 import struct
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from zlib import crc32
 
 # What the services say of two calls, in their own words.
@@ -37,69 +30,6 @@ GEMINI = [
     },
 ]
 OLLAMA = [{"prompt_eval_count": 26, "eval_count": 9}, {"prompt_eval_count": 48, "eval_count": 4}]
-
-
-@contextmanager
-def only_this_machine(monkeypatch):
-    """Forget the developer's settings, and fail if a client wants to leave 127.0.0.1."""
-
-    def guard(owner, name, host_of):
-        def guarded(*args, **kwargs):
-            if host_of(*args) == "127.0.0.1":
-                return function(*args, **kwargs)
-            refused.append(args)
-            raise OSError(f"not on this machine: {args}")
-
-        function = getattr(owner, name)
-        monkeypatch.setattr(owner, name, guarded)
-
-    refused = []
-    settings = ("AWS_", "OPENAI_", "ANTHROPIC_", "OLLAMA_", "LITELLM_", "GOOGLE_", "GEMINI_")
-    for name in list(os.environ):
-        if name.startswith(settings) or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else fetched at import
-    monkeypatch.setenv("LITELLM_MODE", "PRODUCTION")  # else a .env file is read
-    guard(socket, "getaddrinfo", lambda host, *_: host)
-    guard(socket.socket, "connect", lambda _, address: address[0])
-    guard(socket.socket, "connect_ex", lambda _, address: address[0])
-    yield
-    assert refused == []
-
-
-@contextmanager
-def serve(*replies):
-    """Yield a URL whose next POST each gets the next of the replies, and the paths that were posted to."""
-    paths = []
-    remaining = iter(replies)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            paths.append(self.path.partition("?")[0])
-            content_type, parts = next(remaining)
-            self.send_response(200)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Transfer-Encoding", "chunked")
-            # Strands runs each call in an event loop of its own, where no connection can be used again.
-            self.send_header("Connection", "close")
-            self.end_headers()
-            for part in (*parts, b""):
-                self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
-
-        def log_message(self, *args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", paths
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def chat_completions(usage):
@@ -148,10 +78,8 @@ def ollama_chat(usage):
 
     def line(text, **members):
         head = {"model": "llama3.2", "created_at": "2025-01-01T00:00:00Z"}
-        return (
-            json.dumps({**head, "message": {"role": "assistant", "content": text}, **members}).encode()
-            + b"\n"
-        )
+        message = {"role": "assistant", "content": text}
+        return json.dumps({**head, "message": message, **members}).encode() + b"\n"
 
     end = {"done": True, "done_reason": "stop", "total_duration": 5_000_000, "load_duration": 1_000_000}
     return "application/x-ndjson", [

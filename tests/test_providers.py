@@ -2,30 +2,23 @@
 
 import gc
 import importlib
+import os
+import re
 
 import boto3  # comes with Strands
 import pytest
 from strands import Agent
 
+import provider_servers as service
 from helpers import counters, since
-from provider_servers import (
-    ANTHROPIC,
-    GEMINI,
-    OLLAMA,
-    OPENAI,
-    anthropic_messages,
-    chat_completions,
-    converse_stream,
-    ollama_chat,
-    only_this_machine,
-    serve,
-    stream_generate_content,
-)
 from strands_token_telemetry import TokenUsageHook
 from template import PRICES, spend
 
+pytest.importorskip("pytest_httpserver", reason="needs .ci/run providers")
+pytest.importorskip("pytest_socket", reason="needs .ci/run providers")
+
 # What two of the clients do to their own libraries; every other warning is an error here as well.
-pytestmark = pytest.mark.filterwarnings(
+accepted_warnings = pytest.mark.filterwarnings(
     # LiteLLM declares types that pydantic can't honour, and asks instances for what classes have.
     r"ignore:Item '\w+' on TypedDict class '\w+' is using the `ReadOnly` qualifier:UserWarning:pydantic",
     r"ignore:Accessing the 'model_(computed_)?fields' attribute on the instance:DeprecationWarning",
@@ -34,11 +27,19 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
+pytestmark = [accepted_warnings, pytest.mark.allow_hosts(["127.0.0.1"])]
+
+
 @pytest.fixture(autouse=True)
-def no_other_machine(monkeypatch):
-    with only_this_machine(monkeypatch):
-        yield
-        gc.collect()  # what a client leaves open is reported here, not in some other test
+def no_settings_of_the_developer(monkeypatch):
+    settings = ("AWS_", "OPENAI_", "ANTHROPIC_", "OLLAMA_", "LITELLM_", "GOOGLE_", "GEMINI_")
+    for name in os.environ:
+        if name.startswith(settings) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else fetched at import
+    monkeypatch.setenv("LITELLM_MODE", "PRODUCTION")  # else a .env file is read
+    yield
+    gc.collect()  # what a client leaves open is reported here, not in some other test
 
 
 def arguments_of(provider, url):
@@ -79,8 +80,8 @@ def tokens(*counts, read=None, write=None):
         pytest.param(
             "OpenAIModel",
             "gpt-4o-mini",
-            chat_completions,
-            OPENAI[::-1],
+            service.chat_completions,
+            service.OPENAI[::-1],
             # Of OpenAI's input, the cached tokens are a part. A counter seen once stays, at 0.
             [tokens(1200, 7, 1207, read=1024, write=128), tokens(30, 11, 41, read=0, write=0)],
             (78, 18, 1024, 128),
@@ -89,8 +90,8 @@ def tokens(*counts, read=None, write=None):
         pytest.param(
             "LiteLLMModel",
             "openai/gpt-4o-mini",
-            chat_completions,
-            OPENAI,
+            service.chat_completions,
+            service.OPENAI,
             [tokens(30, 11, 41), tokens(1200, 7, 1207, read=1024, write=128)],
             (78, 18, 1024, 128),
             marks=since("1.59", "the counting of OpenAI's cache writes through LiteLLM"),
@@ -98,8 +99,8 @@ def tokens(*counts, read=None, write=None):
         pytest.param(
             "AnthropicModel",
             "claude-sonnet-4-5",
-            anthropic_messages,
-            ANTHROPIC,
+            service.anthropic_messages,
+            service.ANTHROPIC,
             # Cached tokens are no part of Anthropic's input, but of Strands' total; it leaves out their 0.
             [tokens(10, 5, 415, write=400), tokens(21, 6, 467, read=400, write=40)],
             (31, 11, 400, 440),
@@ -108,7 +109,7 @@ def tokens(*counts, read=None, write=None):
         pytest.param(
             "BedrockModel",
             "us.anthropic.claude-sonnet-4-20250514-v1:0",
-            converse_stream,
+            service.converse_stream,
             [tokens(10, 5, 415, read=0, write=400), tokens(21, 6, 467, read=400, write=40)],
             [tokens(10, 5, 415, read=0, write=400), tokens(21, 6, 467, read=400, write=40)],
             (31, 11, 400, 440),
@@ -117,8 +118,8 @@ def tokens(*counts, read=None, write=None):
         pytest.param(
             "GeminiModel",
             "gemini-2.5-flash",
-            stream_generate_content,
-            GEMINI,
+            service.stream_generate_content,
+            service.GEMINI,
             # Thoughts are output, results of Gemini's own tools input; the cached tokens are a part of it.
             [tokens(40, 7, 47), tokens(1203, 29, 1232, read=1000)],
             (243, 36, 1000, 0),
@@ -127,20 +128,27 @@ def tokens(*counts, read=None, write=None):
         pytest.param(
             "OllamaModel",
             "llama3.2:3b",
-            ollama_chat,
-            OLLAMA,
+            service.ollama_chat,
+            service.OLLAMA,
             [tokens(26, 9, 35), tokens(48, 4, 52)],
             (74, 13, 0, 0),
             marks=since("1.34", "the right order of Ollama's counts"),
         ),
     ],
 )
-def test_events_have_what_the_service_said(events, model, model_id, speak, said, expected, billed):
-    hook = TokenUsageHook(emitter=events)
-    with serve(*map(speak, said)) as (url, posted):
-        agent = Agent(model=model_at(url, model, model_id), hooks=[hook], callback_handler=None)
-        assert [str(agent("one")), str(agent("two"))] == ["Hello.\n", "Hello.\n"]
-    assert len(posted) == 2
+def test_events_have_what_the_service_said(
+    events, httpserver, model, model_id, speak, said, expected, billed
+):
+    for usage in said:
+        content_type, parts = speak(usage)
+        # Strands runs each call in an event loop of its own, where no connection can be used again.
+        headers = {"Connection": "close"}
+        request = httpserver.expect_ordered_request(re.compile(".*"), method="POST")
+        request.respond_with_data(b"".join(parts), headers=headers, content_type=content_type)
+    hook, url = TokenUsageHook(emitter=events), f"http://127.0.0.1:{httpserver.port}"
+    agent = Agent(model=model_at(url, model, model_id), hooks=[hook], callback_handler=None)
+    assert [str(agent("one")), str(agent("two"))] == ["Hello.\n", "Hello.\n"]
+    httpserver.check()
     assert [counters(event) for event in events] == expected
     assert [event["Model"] for event in events] == [model_id, model_id]
     recorded = agent.event_loop_metrics.accumulated_usage
