@@ -1,6 +1,8 @@
 """Send each event to the CloudWatch agent on this machine, over its socket for EMF events.
 
-The CloudWatch agent must be configured to listen: {"logs": {"metrics_collected": {"emf": {}}}}.
+The CloudWatch agent must be configured to listen:
+
+    {"logs": {"metrics_collected": {"emf": {"service_address": "tcp://127.0.0.1:25888"}}}}
 """
 
 import json
