@@ -100,7 +100,7 @@ def in_turns(rounds, *measures):
     for number in range(rounds):
         for index in sorted(range(len(measures)), reverse=number % 2):
             times[index].append(measures[index]())
-    return [f"{min(one):.1f} µs, {statistics.median(one):.1f} µs" for one in times]
+    return [f"{min(one):,.1f} µs, {statistics.median(one):,.1f} µs" for one in times]
 
 
 def rows(package, other):

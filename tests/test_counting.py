@@ -3,6 +3,7 @@
 import decimal
 import gc
 import pickle
+import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -145,7 +146,7 @@ def test_another_callback_that_raises_costs_no_event(events, hook, listed_in):
 
     agent = make_agent(**{listed_in: [hook]})
     agent.hooks.add_callback(AfterInvocationEvent, fail)
-    agent.hooks.add_callback(AfterInvocationEvent, fail, order=-1_000_000)
+    agent.hooks.add_callback(AfterInvocationEvent, fail, order=-sys.float_info.max)
     with pytest.raises(OSError, match="out of order"):
         agent("hello")
     assert events.inputs == [10]

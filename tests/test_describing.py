@@ -173,5 +173,5 @@ def test_a_model_that_cannot_be_found_is_unknown_with_one_warning(events, caplog
     agent("two")
     assert [event["Model"] for event in events] == ["unknown", "unknown"]
     (record,) = caplog.records
-    assert record.levelname == "WARNING"
+    assert (record.levelname, record.exc_info) == ("WARNING", False)
     assert "dimension 'Model' has no value" in record.getMessage()

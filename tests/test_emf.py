@@ -85,6 +85,7 @@ def test_a_metric_wins_over_a_dimension_and_a_dimension_over_a_property():
         ("ACME\\Bob", "ACME\\\\Bob"),
         ("café", "caf\\xe9"),
         ("caf\\xe9", "caf\\\\xe9"),
+        ("lone \ud800", "lone \\ud800"),
         ("模型", "\\u6a21\\u578b"),
         ("\x00\x7f", "\\x00\\x7f"),
         ("x" * 1024, "x" * 1024),

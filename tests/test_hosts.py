@@ -2,7 +2,7 @@
 
 import json
 import os
-import queue
+import re
 import signal
 import socket
 import socketserver
@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -126,42 +125,6 @@ def served(server):
             thread.join()
 
 
-@contextmanager
-def lambda_service(*prompts):
-    """Serve the Lambda runtime API. Yield its address, and the answers of the function so far."""
-    invocations, answers = queue.SimpleQueue(), []
-    for prompt in prompts:
-        invocations.put({"prompt": prompt})
-
-    class RuntimeApi(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self):
-            assert self.path == "/2018-06-01/runtime/invocation/next"
-            self.reply(200, invocations.get())  # blocks, as Lambda does while there is nothing to do
-
-        def do_POST(self):
-            answer = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self.reply(202, {"status": "OK"})
-            answers.append((self.path.removeprefix("/2018-06-01/runtime/invocation/"), answer))
-
-        def reply(self, status, content):
-            body = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Lambda-Runtime-Aws-Request-Id", str(len(answers)))
-            self.send_header("Lambda-Runtime-Deadline-Ms", str(int((time.time() + PATIENCE) * 1000)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    with served(ThreadingHTTPServer(("127.0.0.1", 0), RuntimeApi)) as port:
-        yield f"127.0.0.1:{port}", answers
-
-
 @pytest.mark.parametrize(
     ("log_format", "prefix", "buffering"),
     [
@@ -171,18 +134,33 @@ def lambda_service(*prompts):
 )
 def test_lambda_gets_a_line_for_each_invocation_and_for_a_failed_one(log_format, prefix, buffering):
     needs("awslambdaric")
-    with (
-        lambda_service("one", "two", "fail") as (address, answers),
-        running(
-            *("-m", "awslambdaric", "aws_lambda.handler"),
-            AWS_LAMBDA_RUNTIME_API=address,
-            AWS_LAMBDA_LOG_FORMAT=log_format,
-            **buffering,
-        ) as host,
-    ):
-        host.wait_until(lambda: len(answers) == 3)
-    assert answers[:2] == [("0/response", "Hello.\n"), ("1/response", "Hello.\n")]
-    assert answers[2][0] == "2/error"
+    server, response = needs("pytest_httpserver").HTTPServer(threaded=True), needs("werkzeug").Response
+    path, prompts, answers = "/2018-06-01/runtime/invocation/", iter(["one", "two", "fail"]), []
+    ended = threading.Event()
+
+    def next_invocation(_):
+        prompt = next(prompts, None)
+        if prompt is None:
+            ended.wait()  # Lambda does not answer while there is nothing to do
+            return response(status=410)
+        deadline = str(int((time.time() + PATIENCE) * 1000))
+        headers = {"Lambda-Runtime-Aws-Request-Id": prompt, "Lambda-Runtime-Deadline-Ms": deadline}
+        return response(json.dumps({"prompt": prompt}), headers=headers, mimetype="application/json")
+
+    def take(answer):
+        answers.append((answer.path.removeprefix(path), answer.json))
+        return response(status=202)
+
+    server.expect_request(f"{path}next").respond_with_handler(next_invocation)
+    server.expect_request(re.compile(".*"), method="POST").respond_with_handler(take)
+    with server:
+        environment = {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.port}", **buffering}
+        command = ("-m", "awslambdaric", "aws_lambda.handler")
+        with running(*command, AWS_LAMBDA_LOG_FORMAT=log_format, **environment) as host:
+            host.wait_until(lambda: len(answers) == 3)
+        ended.set()
+    assert answers[:2] == [("one/response", "Hello.\n"), ("two/response", "Hello.\n")]
+    assert answers[2][0] == "fail/error"
     assert totals(host.out) == [38, 15, 23]  # the agent of the first two is the same one
     logged = [line for line in host.out if "a question came in" in line]
     assert [line.startswith(prefix) for line in logged] == [True, True, True]

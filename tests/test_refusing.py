@@ -83,7 +83,7 @@ REFUSED_BY_THE_BUILDER = [
     ({"usage": {}}, "got 0", "write, for example"),
     ({"usage": {f"counter{n}": n for n in range(101)}}, "got 101", "write, for example"),
     ({"usage": {"x" * 256: 1}}, "1 to 255", "write, for example"),
-    ({"usage": 7}, "got 7", "write, for example, {'inputTokens': 12}"),
+    ({"usage": resolve}, "got <function", "write, for example, {'inputTokens': 12}"),
     ({"dimensions": [["calls"]], "usage": {"calls": 3}}, "got 'calls'", "write another name"),
     ({"timestamp_ms": 1.5}, "got 1.5", "write int(time.time() * 1000)"),
     ({"timestamp_ms": True}, "got True", "write int(time.time() * 1000)"),

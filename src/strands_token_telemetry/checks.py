@@ -153,7 +153,7 @@ def metric_value(value: object) -> int | float | None:
         try:
             number: Any = value
             value = int(number) if int(number) == number else float(number)
-        except (ValueError, OverflowError, TypeError):  # not a number, infinite, or complex
+        except (ValueError, OverflowError):  # not a number, or infinite
             return None
     return value if abs(value) <= 2**360 else None
 

@@ -76,16 +76,15 @@ def build_emf_payload(
         >>> event["Model"], event["inputTokens"]
         ('claude-sonnet-4', 12)
     """
-    fields: dict[str, Any] = {}
-    if extra_properties is not None:
-        update_without_none(fields, checks.check_mapping("extra_properties", extra_properties))
-    update_without_none(fields, checks.check_mapping("dimension_values", dimension_values))
     counters = checks.check_usage(usage)
     return compose(
         counters,
         checks.check_namespace(namespace),
         checks.check_dimensions(dimensions, counters),
-        fields,
+        merge_without_none(
+            {} if extra_properties is None else checks.check_mapping("extra_properties", extra_properties),
+            checks.check_mapping("dimension_values", dimension_values),
+        ),
         now_ms() if timestamp_ms is None else checks.check_timestamp(timestamp_ms),
     )
 
@@ -109,7 +108,7 @@ def compose(
     payload: dict[str, Any] = {"_aws": {"Timestamp": timestamp_ms, "CloudWatchMetrics": [directive]}}
     for names in dimensions:
         for name in names:
-            payload[name] = to_printable(fields.get(name))
+            payload[name] = to_printable(fields.get(name, UNKNOWN))
     payload.update(usage)
     properties, size = [], 0
     for field, value in fields.items():
@@ -128,8 +127,6 @@ def to_printable(value: object) -> str:
 
     Other characters, and backslashes, are escaped, so that different values stay different.
     """
-    if value is None:
-        return UNKNOWN
     text = value if type(value) is str else str(to_json_data(value))
     if not (text.isascii() and text.isprintable()) or "\\" in text:
         text = text.encode("unicode_escape").decode("ascii")
@@ -170,11 +167,9 @@ def _leave_out_the_largest(payload: dict[str, Any], properties: list[str]) -> No
             excess -= sizes[name] - len(json.dumps(payload[name]))
 
 
-def update_without_none(fields: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Add the values to `fields`, except for None, which counts as missing."""
-    for name, value in values.items():
-        if value is not None:
-            fields[name] = value
+def merge_without_none(*mappings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of all mappings but for None, which counts as missing; later ones win."""
+    return {name: value for values in mappings for name, value in values.items() if value is not None}
 
 
 def now_ms() -> int:

@@ -23,15 +23,17 @@ if hasattr(os, "register_at_fork"):  # a forked child has no thread that could r
 def default_emitter(payload: dict[str, Any]) -> None:
     """Print `payload` as one line of compact ASCII JSON on `sys.stdout`, at once.
 
-    The line stands alone, whatever else prints: a newline comes first, because the text before it may not
-    end with one. If it does, there is a blank line.
+    A newline comes first, so that the line stands alone even after text that does not end with one. After
+    text that does, there is a blank line. In a pipe, a line of more than 4,096 bytes can mix with what other
+    threads print.
 
     Args:
         payload: An EMF event, as `build_emf_payload` returns it. It is not changed. Anything that JSON
             cannot represent becomes a string.
 
     Raises:
-        OSError, ValueError: Stdout is broken, closed or full. The hook logs it, with the event.
+        OSError, ValueError, AttributeError: Stdout is broken, full, closed or `None`. The hook logs it, with
+            the event.
 
     Example:
         >>> from strands_token_telemetry import default_emitter

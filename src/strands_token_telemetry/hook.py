@@ -35,7 +35,8 @@ class TokenUsageHook(_Plugin):
 
     `Agent(hooks=[TokenUsageHook()])` works with Strands 1.0 and later. `Agent(plugins=[TokenUsageHook()])`
     does the same with 1.28 and later. A graph or swarm that has the hook in `hooks` (1.23 and later) or in
-    `plugins` (1.41 and later) gives it to the agents of all its nodes that have no `TokenUsageHook` yet.
+    `plugins` (1.41 and later) gives it to the agents of all its nodes that have no `TokenUsageHook` yet;
+    agents that these use as tools need it themselves.
 
     One hook may serve many agents in many threads, so make it once. The events of an agent always sum to
     its `event_loop_metrics.accumulated_usage`: each reports what was added since the previous one, so that
@@ -138,8 +139,8 @@ class TokenUsageHook(_Plugin):
             agent.hooks.add_hook(self)
         elif self not in _hooks_of(agent.hooks):
             warn_once(
-                "agent %r keeps its TokenUsageHook and gets none from its graph or swarm; make one hook, and "
-                "give it to both",
+                "agent %r keeps its first TokenUsageHook, so that of its graph or swarm does not count it; "
+                "make one hook and use it everywhere, with one emitter for all destinations",
                 agent.name,
             )
 
@@ -174,7 +175,7 @@ class TokenUsageHook(_Plugin):
         compose = functools.partial(emf.compose, usage, self.namespace, self.dimensions, fields, emf.now_ms())
         try:
             returned: object = self.emitter(compose())
-            if returned is not None and isinstance(returned, Coroutine):
+            if returned is not None and isinstance(returned, Coroutine):  # the first saves 0.2 µs
                 raise TypeError(
                     "emitter returned a coroutine, which nobody awaits; write one that is not async"
                 )
@@ -184,14 +185,12 @@ class TokenUsageHook(_Plugin):
 
     def _describe(self, event: AfterInvocationEvent, agent: object) -> dict[str, Any]:
         """Return the properties and the values of the dimensions."""
-        fields: dict[str, Any] = {}
-        for values in (
+        fields = emf.merge_without_none(
             self.extra_properties or {},
             self._resolve("property_resolver", event),
             self.dimension_values,
             self._resolve("dimension_resolver", event),
-        ):
-            emf.update_without_none(fields, values)
+        )
         for names in self.dimensions:
             for name in names:
                 if name not in fields:

@@ -28,12 +28,8 @@ def take_unreported(metrics: object, event: object) -> dict[str, int | float]:
     is the difference from what was last reported. Another `accumulated_usage` object starts at zero.
     A counter that is not a finite number is left out this time; the next difference includes it.
 
-    Args:
-        metrics: Has a dict `accumulated_usage` from names to numbers; anything else gives `{}`.
-        event: The event to measure for. A second call for it, by another hook, returns the same.
-
-    Raises:
-        RuntimeError: Nothing can be remembered, or the counters cannot be read. The message has them.
+    A second call for an event, by another hook, returns the same. Without a dict of counters it is `{}`. If
+    nothing can be remembered, or the counters cannot be read, a `RuntimeError` has them in its message.
     """
     with _lock:
         accumulated = getattr(metrics, "accumulated_usage", None)
@@ -48,17 +44,18 @@ def take_unreported(metrics: object, event: object) -> dict[str, int | float]:
 def _measure(metrics: object, event: object, accumulated: dict[str, Any]) -> dict[str, int | float]:
     """Return the differences from what was reported, and remember both."""
     usage: dict[str, int | float]
-    measured_of, usage = vars(event).get(_MEASURED, (None, {}))
+    of_metrics, of_event = vars(metrics), vars(event)
+    measured_of, usage = of_event.get(_MEASURED, (None, {}))
     if measured_of is accumulated:
         return usage
-    reported_of, reported = vars(metrics).get(_REPORTED, (None, {}))
+    reported_of, reported = of_metrics.get(_REPORTED, (None, {}))
     counters = reported.copy() if reported_of is accumulated else {}
     usage = {}
     for name, value in accumulated.copy().items():  # a copy, because another thread may be adding a counter
-        number = value if type(value) is int else metric_value(value)
+        number = value if type(value) is int else metric_value(value)  # saves 1 µs an event
         if number is not None:
             usage[name] = number - counters.get(name, 0)
             counters[name] = number
-    vars(metrics)[_REPORTED] = accumulated, counters
-    vars(event)[_MEASURED] = accumulated, usage
+    of_metrics[_REPORTED] = accumulated, counters
+    of_event[_MEASURED] = accumulated, usage
     return usage
