@@ -8,6 +8,7 @@ import logging
 import os
 import queue
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from emf_checker import extract
-from helpers import STRANDS, ScriptedModel, Turn, checked, counters, says, since
+from helpers import STRANDS, ScriptedModel, Turn, checked, counters, make_agent, says, since
 from strands_token_telemetry import TokenUsageHook, build_emf_payload
 from strands_token_telemetry.checks import TOKEN_METRICS
 
@@ -121,13 +122,6 @@ def test_the_table_of_parameters_is_the_signature(document):
         assert default == (value.__name__ if callable(value) else json.dumps(value).replace("null", "None"))
 
 
-@pytest.mark.parametrize("documented", [TokenUsageHook, build_emf_payload])
-def test_the_parameters_are_all_in_the_docstring(documented):
-    parameters = [*inspect.signature(documented).parameters]
-    described = re.findall(r"^ {4,8}(\w+): ", inspect.cleandoc(documented.__doc__), re.MULTILINE)
-    assert described[: len(parameters)] == parameters
-
-
 @each_document
 def test_a_document_names_no_other_metric_and_the_reference_names_all(document):
     named = set(re.findall(r"\b\w+Tokens\b", document.read_text()))
@@ -158,7 +152,7 @@ def anchors(document):
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
-# The recipes, each against the real thing. Those for stderr and the socket are tested in test_hosts.py.
+# The recipes, each against the real thing. Those for stderr and FastAPI are tested in test_hosts.py.
 
 
 class AsksTheResearcher(ScriptedModel):
@@ -225,6 +219,28 @@ def test_a_logger_on_stdout_begins_with_a_newline_as_the_readme_says(monkeypatch
     run("import sys\n" + code.replace("json.dumps(event)", '"\\n" + json.dumps(event)'))["agent"]("hello")
     text, line = capsys.readouterr().out.splitlines()
     assert (text, checked(line)["inputTokens"]) == ("Hello.", 10)
+
+
+def test_what_the_cloudwatch_agent_does_not_read_is_in_the_log(run, undelivered):
+    """It reads the first line, ends before it has read the second, and does not run at the third."""
+
+    def cloudwatch_agent():
+        with server.accept()[0] as connection:
+            delivered.append(connection.makefile().read())
+        with server.accept()[0] as connection:
+            connection.recv(1, socket.MSG_PEEK)  # the line is there, but nobody reads it
+
+    emitter, delivered = run(EXAMPLES["cloudwatch_agent_socket"].read_text())["CloudWatchAgentSocket"], []
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(cloudwatch_agent)
+        hook = TokenUsageHook(emitter=emitter("/agents", port=server.getsockname()[1]))
+        agent = make_agent(hooks=[hook])
+        agent("one")
+        agent("two")
+    agent("three")
+    (line,) = delivered
+    assert checked(line.removesuffix("\n"))["_aws"]["LogGroupName"] == "/agents"
+    assert undelivered.inputs == [10, 10]
 
 
 @pytest.fixture

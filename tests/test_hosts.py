@@ -5,14 +5,13 @@ import os
 import re
 import signal
 import socket
-import socketserver
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -113,18 +112,6 @@ def totals(lines):
     return [event["totalTokens"] for event in events(lines)]
 
 
-@contextmanager
-def served(server):
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    with server:
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.mark.parametrize(
     ("log_format", "prefix", "buffering"),
     [
@@ -192,16 +179,6 @@ def test_both_gunicorn_workers_write_whole_lines_with_a_hook_made_before_the_for
     assert "".join(host.out).count("Hello.") == workers.total()
 
 
-def test_uvicorn_writes_whole_lines_for_four_requests_at_once():
-    needs("uvicorn")
-    command = ("-m", "uvicorn", "web:asgi", "--lifespan=off", "--fd=FD")
-    with serving(*command, PYTHONUNBUFFERED="1") as (host, port), ThreadPoolExecutor(4) as pool:
-        for _ in range(2):
-            list(pool.map(request, [port] * 4))
-    assert totals(host.out) == [15] * 8
-    assert "".join(host.out).count("Hello.") == 8
-
-
 def test_fastapi_streams_each_answer_with_its_session_even_if_the_client_goes_away():
     needs("fastapi")
     needs("uvicorn")
@@ -264,40 +241,3 @@ def test_a_celery_worker_writes_whole_lines(tmp_path, monkeypatch, redirected, s
         results = [ask.delay("hello") for _ in range(6)]
         assert [result.get(timeout=PATIENCE, interval=0.05) for result in results] == ["Hello.\n"] * 6
     assert totals(getattr(host, stream)) == [15] * 6
-
-
-def test_what_the_cloudwatch_agent_misses_is_in_the_log_and_nothing_is_in_both():
-    delivered = []
-    dying = threading.Event()
-
-    class Connection(socketserver.StreamRequestHandler):
-        def handle(self):
-            if dying.is_set():
-                self.connection.recv(1, socket.MSG_PEEK)  # the line is there, but nobody reads it
-            else:
-                delivered.extend(line.decode().removesuffix("\n") for line in self.rfile)
-
-    class CloudWatchAgent(socketserver.ThreadingTCPServer):
-        allow_reuse_address = True
-        shutdown_request = socketserver.TCPServer.close_request  # closes at once, like a program that ends
-
-    def logged():
-        return [line[line.index('{"_aws"') :] for line in host.err if '{"_aws"' in line]
-
-    with ExitStack() as stack:
-        with served(CloudWatchAgent(("127.0.0.1", 0), Connection)) as port:
-            host = stack.enter_context(running("busy.py", str(port)))
-            host.wait_until(lambda: len(delivered) >= 8)
-            dying.set()
-            host.wait_until(lambda: len(logged()) >= 4)
-        before = len(logged())
-        host.wait_until(lambda: len(logged()) >= before + 4)
-        dying.clear()
-        before = len(delivered)
-        with served(CloudWatchAgent(("127.0.0.1", port), Connection)):
-            host.wait_until(lambda: len(delivered) >= before + 8)
-            host.process.stdin.close()
-            host.process.wait(PATIENCE)
-    assert {event["_aws"]["LogGroupName"] for event in events(delivered)} == {"agents/tokens"}
-    calls = [event["Call"] for event in events(delivered + logged())]
-    assert sorted(calls) == list(range(int(host.out[-1])))
