@@ -1,7 +1,8 @@
 """Write each event with a Python logger that `dictConfig` sets up, as a line of bare JSON on stderr.
 
-Put what is about `bare`, `tokens` and `token_usage` into your own configuration. On stdout, begin the format
-with a newline, because a streamed answer may stand before the JSON.
+Put what is about `bare`, `tokens` and `token_usage` into your own configuration. For stdout, add
+`"stream": "ext://sys.stdout"` to the handler, and begin the format with a newline, because a streamed answer
+may stand before the JSON.
 """
 
 import json
