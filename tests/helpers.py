@@ -42,12 +42,17 @@ class Turn:
 
 
 def says(text="Hello.", tokens=(10, 5), **cache):
-    names = ("inputTokens", "outputTokens", "totalTokens")
-    return Turn(text, usage=dict(zip(names, (*tokens, sum(tokens)), strict=True)) | cache)
+    sent, received = tokens
+    usage = {"inputTokens": sent, "outputTokens": received, "totalTokens": sent + received}
+    return Turn(text, usage=usage | cache)
 
 
-def uses(*tools, tokens=(20, 3), **cache):
-    return Turn(tools=[(name, {}) for name in tools], usage=says("", tokens, **cache).usage)
+def uses(*tools, tokens=(20, 3)):
+    return Turn(tools=[(name, {}) for name in tools], usage=says(tokens=tokens).usage)
+
+
+def uses_with(tool, tokens=(20, 3), **arguments):
+    return Turn(tools=[(tool, arguments)], usage=says(tokens=tokens).usage)
 
 
 def fails():
@@ -180,6 +185,11 @@ def checked(line):
     """Return the event on a line that breaks no rule."""
     extract(line)
     return parse(line)
+
+
+def events_in(lines):
+    """Return the events among the lines. Each is alone on its line, and breaks no rule."""
+    return [checked(line) for line in lines if '"_aws"' in line]
 
 
 def counters(event):

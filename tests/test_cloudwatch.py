@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from helpers import ScriptedModel, make_agent, says, since, uses
+from helpers import ScriptedModel, make_agent, says, since, uses_with
 from strands_token_telemetry import TokenUsageHook
 from strands_token_telemetry.checks import TOKEN_METRICS
 from template import PRICES, REQUIRED, TEMPLATES, TOPIC, compute, deploy, graphs
@@ -64,9 +64,7 @@ def test_the_alarm_on_silence_is_off_by_default_and_gives_a_fresh_stack_time():
     assert alarm["WarmUpConfiguration"]["WarmUpPeriodDurationInMinutes"] * 60 == three_hours
 
 
-@pytest.mark.parametrize(
-    "namespace", [None, "My/Agents"]
-)  # None is the default of the hook and the templates
+@pytest.mark.parametrize("namespace", [None, "My/Agents"], ids=["the default", "another"])
 def test_the_templates_read_what_the_hook_publishes_but_for_the_ambiguous_input(namespace):
     hook = TokenUsageHook(namespace=namespace)
     stacks = [deploy(name, Namespace=namespace) for name in ("overview", "spend")]
@@ -164,9 +162,8 @@ def test_the_commands_of_the_page_deploy_the_templates():
 def test_the_builder_in_the_limits_counts_the_agents_of_subagents_and_swarms(events, monkeypatch):
     page = (DOCS / "limits.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    subagent, swarm = uses("subagent"), uses("swarm")
-    subagent.tools = [("subagent", {"task": "Go."})]
-    swarm.tools = [("swarm", {"task": "Go.", "agents": [{"name": "one", "instructions": "Go."}]})]
+    subagent = uses_with("subagent", task="Go.")
+    swarm = uses_with("swarm", task="Go.", agents=[{"name": "one", "instructions": "Go."}])
     model = ScriptedModel(subagent, says(), swarm, says(), says())
     monkeypatch.setattr("strands.agent.agent.BedrockModel", lambda: model)
     names = {"events": events}

@@ -10,8 +10,7 @@ from unittest.mock import patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emf_checker import extract, parse
-from helpers import Colour
+from helpers import Colour, checked, counters
 from strands_token_telemetry import TokenUsageHook
 
 USAGE = {"inputTokens": 11, "outputTokens": 7, "totalTokens": 18, "cacheReadInputTokens": 3}
@@ -67,8 +66,8 @@ def test_any_value_gives_a_valid_event_with_the_right_counts(dimension, properti
     with patch.object(sys, "stdout", io.StringIO()) as stdout:
         hook._on_after_invocation(SimpleNamespace(result=SimpleNamespace(metrics=metrics)))
     _, line, _ = stdout.getvalue().split("\n")
-    assert {(datum.metric, datum.value) for datum in extract(line)} == set(USAGE.items())
-    event = parse(line)
+    event = checked(line)
+    assert counters(event) == USAGE
     assert event.keys() >= {name for name, value in properties.items() if value is not None}
     unchanged = {
         name: value for name, value in properties.items() if value is not None and is_plain_json(value)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from emf_checker import extract
-from helpers import STRANDS, ScriptedModel, Turn, checked, counters, make_agent, says, since
+from helpers import STRANDS, ScriptedModel, checked, counters, events_in, make_agent, says, since, uses_with
 from strands_token_telemetry import TokenUsageHook, build_emf_payload
 from strands_token_telemetry.checks import TOKEN_METRICS
 
@@ -79,8 +79,7 @@ def test_every_python_block_runs_as_pasted(finished, name):
         pytest.importorskip("fastapi", reason="needs .ci/run hosts")
     program = finished[name]
     assert (program.returncode, program.stderr) == (0, "")
-    for line in re.findall(r'^.*{"_aws".*', program.stdout, re.MULTILINE):
-        checked(line)  # also: nothing else is on the line
+    events_in(program.stdout.split("\n"))  # checks each
 
 
 @each_document
@@ -143,7 +142,10 @@ def test_each_link_into_the_repository_leads_somewhere(document):
         assert (ROOT / path).exists(), path
         assert not anchor or anchor in anchors(ROOT / path), anchor
     assert set(re.findall(r"\]\(#([\w-]+)\)", text)) <= anchors(document)
-    assert document != README or re.findall(r"\]\((?!https://)[^)]*\)|<img", text) == []
+
+
+def test_the_readme_has_only_links_that_pypi_can_follow():
+    assert re.findall(r"\]\((?!https://)[^)]*\)", README.read_text()) == []
 
 
 def anchors(document):
@@ -159,8 +161,7 @@ class AsksTheResearcher(ScriptedModel):
     """Uses the tool of the recipe for sessions, if its agent has that tool."""
 
     def stream(self, messages, tool_specs=None, *args, **kwargs):
-        question = Turn(tools=[("research", {"question": "why?"})], usage=says().usage)
-        self.turns = [question, says()] if tool_specs else [says()]
+        self.turns = [uses_with("research", (10, 5), question="why?"), says()] if tool_specs else [says()]
         return super().stream(messages, tool_specs, *args, **kwargs)
 
 
@@ -190,7 +191,7 @@ def test_the_session_reaches_each_agent_of_a_request_in_threads_and_under_asynci
         await asyncio.gather(*map(handle, sessions[:4]), *in_threads)
 
     asyncio.run(handle_all())
-    events = [checked(line) for line in re.findall(r'^{"_aws".*', capsys.readouterr().out, re.MULTILINE)]
+    events = events_in(capsys.readouterr().out.splitlines())
     spent = sorted((event["SessionId"], event["inputTokens"]) for event in events)
     assert spent == [(session, tokens) for session in ["s-1", *sessions] for tokens in (10, 20)]
 

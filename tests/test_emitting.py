@@ -14,8 +14,7 @@ import pytest
 from strands import tool
 from strands.handlers.callback_handler import PrintingCallbackHandler
 
-from emf_checker import extract, parse
-from helpers import call, fails, make_agent, says, start, uses
+from helpers import call, checked, fails, make_agent, says, start, uses
 from strands_token_telemetry import TokenUsageHook, default_emitter
 
 buffered_or_not = pytest.mark.parametrize("options", [["-u"], []], ids=["unbuffered", "buffered"])
@@ -27,9 +26,7 @@ def fail(*arguments):
 
 def tokens(out):
     """Return the sum of the input tokens on the lines of an output, each of which is an event."""
-    return sum(
-        datum.value for line in filled(out) for datum in extract(line) if datum.metric == "inputTokens"
-    )
+    return sum(checked(line)["inputTokens"] for line in filled(out))
 
 
 def filled(out):
@@ -112,7 +109,7 @@ def test_a_process_that_is_killed_after_a_call_has_printed_its_line(options):
     assert process.returncode != 0
     assert before == "printed before"
     assert tokens(line) == 10
-    assert parse(line)["user"] == "Zoë 🦜"
+    assert checked(line)["user"] == "Zoë 🦜"
 
 
 # What was not delivered is in the log, and the agent answers.
@@ -252,7 +249,7 @@ def emit(name, lines, metrics=Metrics, characters=None):
 
 def numbers(lines):
     assert tokens("\n".join(lines)) == 10 * len(lines)
-    return sorted(parse(line)["line"] for line in lines)
+    return sorted(checked(line)["line"] for line in lines)
 
 
 def numbered(*names, lines):

@@ -17,7 +17,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
-from helpers import checked
+from helpers import events_in
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no process groups here")
 
@@ -103,13 +103,8 @@ def request(port, path="/", message=None):
         return response.read().decode()
 
 
-def events(lines):
-    """Return the events among the lines. Each is alone on its line, and a valid EMF event."""
-    return [checked(line) for line in lines if '"_aws"' in line]
-
-
 def totals(lines):
-    return [event["totalTokens"] for event in events(lines)]
+    return [event["totalTokens"] for event in events_in(lines)]
 
 
 @pytest.mark.parametrize(
@@ -195,8 +190,8 @@ def test_fastapi_streams_each_answer_with_its_session_even_if_the_client_goes_aw
         assert list(pool.map(answer, sessions)) == [b"Hello."] * 8
         with ask("gone", "wait") as response:
             assert response.read(1) == b"I"  # and the model goes on
-        host.wait_until(lambda: len(events(host.out)) == 9)
-    spent = {event["SessionId"]: event["totalTokens"] for event in events(host.out)}
+        host.wait_until(lambda: len(events_in(host.out)) == 9)
+    spent = {event["SessionId"]: event["totalTokens"] for event in events_in(host.out)}
     assert spent == {**dict.fromkeys(sessions, 15), "gone": 23}
 
 

@@ -9,7 +9,7 @@ from strands import Agent, tool
 from strands.multiagent import GraphBuilder, Swarm
 from strands.multiagent.base import MultiAgentBase, MultiAgentResult, Status
 
-from helpers import Events, ScriptedModel, Turn, fails, make_agent, says, since, uses
+from helpers import Events, ScriptedModel, fails, make_agent, says, since, uses, uses_with
 from strands_token_telemetry import TokenUsageHook
 
 agents_become_tools = pytest.mark.skipif(
@@ -77,11 +77,6 @@ in_each_place = pytest.mark.parametrize(
 )
 
 
-def calls(name, tokens, **arguments):
-    """Return a turn that uses a tool with arguments."""
-    return Turn(tools=[(name, arguments)], usage=says(tokens=tokens).usage)
-
-
 def names(events):
     return [event["AgentName"] for event in events]
 
@@ -123,7 +118,7 @@ def test_a_graph_in_a_graph_of_which_a_node_fails(team, events):
 @in_each_place
 def test_a_swarm_that_hands_off_and_back(team, events):
     def to(name, tokens):
-        return calls("handoff_to_agent", tokens, agent_name=name, message="your turn")
+        return uses_with("handoff_to_agent", tokens, agent_name=name, message="your turn")
 
     turns = to("writer", (10, 1)), says(tokens=(20, 2)), says("Done.", (30, 3))
     team.swarm(team("researcher", *turns), team("writer", to("researcher", (40, 4)), says()))("write")
@@ -243,7 +238,7 @@ def test_agents_three_deep_and_two_at_once(team, events, as_tool):
 
 def test_the_judge_of_a_goal_is_an_agent_without_the_hook(team, events):
     goal = pytest.importorskip("strands.vended_plugins.goal", reason="goals came with a later Strands")
-    verdicts = (calls("JudgeOutcome", (500, 50), passed=passed, feedback="") for passed in (False, True))
+    verdicts = (uses_with("JudgeOutcome", (500, 50), passed=passed, feedback="") for passed in (False, True))
     judge = ScriptedModel(*verdicts)
     loop = goal.GoalLoop(goal="It is short.", judge=goal.JudgeConfig(model=judge), max_attempts=5)
     team("writer", says(tokens=(10, 1)), says(tokens=(20, 2)), plugins=[loop])("write")
