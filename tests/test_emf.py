@@ -107,7 +107,6 @@ def test_a_dimension_value_becomes_text_that_cloudwatch_takes(value, text):
 def test_names_may_be_string_enums():
     values = {Stage.PROD: "x"}
     assert build(namespace=Stage.PROD, dimensions=[[Stage.PROD]], dimension_values=values)["prod"] == "x"
-    assert build(extra_properties=values)["prod"] == "x"
 
 
 @pytest.mark.parametrize(
