@@ -26,7 +26,8 @@ def check_namespace(namespace: object) -> str:
     """Return the namespace if CloudWatch accepts it, or raise."""
     if isinstance(namespace, str) and _is_name(namespace, 255) and not namespace.startswith("AWS/"):
         return str.__str__(namespace)  # an Enum of strings gives its text
-    raise (ValueError if isinstance(namespace, str) else TypeError)(
+    error = ValueError if isinstance(namespace, str) else TypeError
+    raise error(
         "namespace must be a str of 1 to 255 printable ASCII characters that is not blank and does not "
         f"start with ':' or 'AWS/', got {namespace!r}; write, for example, 'My/Tokens'"
     )

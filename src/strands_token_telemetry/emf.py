@@ -20,7 +20,8 @@ _MAX_VALUE_LENGTH = 1024
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
 _MAX_EVENT_BYTES = 256 * 1024 - 26
 
-# Properties with this many characters always fit: a character takes at most 12 bytes of JSON.
+# Values of properties that have this many characters in all fit, because a character takes at most 12 bytes
+# of JSON. Only larger ones are measured.
 _ALWAYS_FITS = 16 * 1024
 
 

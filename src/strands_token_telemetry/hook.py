@@ -175,7 +175,7 @@ class TokenUsageHook(_Plugin):
         compose = functools.partial(emf.compose, usage, self.namespace, self.dimensions, fields, emf.now_ms())
         try:
             returned: object = self.emitter(compose())
-            if returned is not None and isinstance(returned, Coroutine):  # the first saves 0.2 µs
+            if returned is not None and isinstance(returned, Coroutine):  # `is not` saves 0.2 µs
                 raise TypeError(
                     "emitter returned a coroutine, which nobody awaits; write one that is not async"
                 )

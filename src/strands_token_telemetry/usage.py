@@ -28,8 +28,11 @@ def take_unreported(metrics: object, event: object) -> dict[str, int | float]:
     is the difference from what was last reported. Another `accumulated_usage` object starts at zero.
     A counter that is not a finite number is left out this time; the next difference includes it.
 
-    A second call for an event, by another hook, returns the same. Without a dict of counters it is `{}`. If
-    nothing can be remembered, or the counters cannot be read, a `RuntimeError` has them in its message.
+    A second call for an event, by another hook, returns the same. Metrics without a dict of counters give
+    `{}`.
+
+    Raises:
+        RuntimeError: Nothing can be remembered, or the counters cannot be read. The message has them.
     """
     with _lock:
         accumulated = getattr(metrics, "accumulated_usage", None)
@@ -49,13 +52,14 @@ def _measure(metrics: object, event: object, accumulated: dict[str, Any]) -> dic
     if measured_of is accumulated:
         return usage
     reported_of, reported = of_metrics.get(_REPORTED, (None, {}))
-    counters = reported.copy() if reported_of is accumulated else {}
+    # A copy, so that nothing counts as reported if one of the counters cannot be read.
+    reported = reported.copy() if reported_of is accumulated else {}
     usage = {}
     for name, value in accumulated.copy().items():  # a copy, because another thread may be adding a counter
         number = value if type(value) is int else metric_value(value)  # saves 1 µs an event
         if number is not None:
-            usage[name] = number - counters.get(name, 0)
-            counters[name] = number
-    of_metrics[_REPORTED] = accumulated, counters
+            usage[name] = number - reported.get(name, 0)
+            reported[name] = number
+    of_metrics[_REPORTED] = accumulated, reported
     of_event[_MEASURED] = accumulated, usage
     return usage
