@@ -158,9 +158,8 @@ def compatibility(session):
 @nox.session
 def providers(session):
     """Run the tests that use the clients of the providers."""
-    prepare(
-        session, "--group=providers", "--group=tests", "--editable=.[dev]"
-    )  # cfn-lint reads the templates
+    # The group "tests" has cfn-lint, which reads the template whose spend they check.
+    prepare(session, "--group=providers", "--group=tests", "--editable=.[dev]")
     session.run("pytest", "tests/test_providers.py")
 
 
