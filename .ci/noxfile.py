@@ -33,7 +33,7 @@ def prepare(session, *requirements):
     """Go to the root of the repository, and install what the session needs."""
     session.chdir(ROOT)
     installed = Path(session.virtualenv.location, "installed")
-    session.install(*requirements, silent=installed.exists())  # pip lists it all again, to change little
+    session.install(*requirements, silent=installed.exists())  # later, pip only lists what is there
     installed.touch()
 
 

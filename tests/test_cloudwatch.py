@@ -122,19 +122,23 @@ def test_the_alarm_on_one_session_takes_any_property_and_its_role_reads_one_log_
     assert of_the_group["Resource"].endswith(":log-group:/agents:*")
 
 
-def test_the_saved_queries_are_those_of_the_page_and_use_names_that_lines_have():
+def test_the_saved_queries_are_those_of_the_page_and_ask_for_their_parameters():
     saved = [one for one in deploy("overview", LogGroup="/agents").values() if "QueryString" in one]
     assert {one["Name"]: one["QueryString"] for one in saved} == {
         f"stack/{key}": QUERIES[key] for key in QUERIES
     }
+    for one in saved:
+        asked = [parameter["Name"] for parameter in one.get("Parameters", [])]
+        assert asked == re.findall("{{(.*?)}}", one["QueryString"])
+
+
+def test_the_queries_use_names_that_lines_have():
     names = {}
     exec(re.search(r"^```python\n(.*?property_resolver.*?)^```", PAGE, re.DOTALL | re.MULTILINE)[1], names)
     properties = names["hook"].property_resolver(SimpleNamespace(agent=SimpleNamespace(name="researcher")))
     for query in QUERIES.values():
         used = re.findall(r"(?<!@)\b[A-Za-z]*[a-z][A-Z]\w*|\bModel\b", re.sub(r'"[^"]*"|/[^/]*/', "", query))
         assert set(used) <= {*TOKEN_METRICS, "Model", *properties, *re.findall(r" as (\w+)", query)}
-    asked = [(query["QueryString"], one["Name"]) for query in saved for one in query.get("Parameters", [])]
-    assert asked == [(query, name) for query in QUERIES.values() for name in re.findall("{{(.*?)}}", query)]
 
 
 def test_the_query_for_broken_lines_finds_them_and_no_whole_one(capsys):
