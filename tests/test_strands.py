@@ -3,11 +3,14 @@
 import asyncio
 import itertools
 from collections import Counter
+from functools import partial
 
 import pytest
 from strands import Agent, tool
+from strands.hooks import AfterInvocationEvent
 from strands.multiagent import GraphBuilder, Swarm
 from strands.multiagent.base import MultiAgentBase, MultiAgentResult, Status
+from strands.telemetry.metrics import EventLoopMetrics
 
 from helpers import Events, ScriptedModel, fails, make_agent, says, since, uses, uses_with
 from strands_token_telemetry import TokenUsageHook
@@ -275,3 +278,12 @@ def test_a_call_that_is_cut_while_a_plugin_waits_for_its_tasks(team):
     agent = team("agent", uses("slow"), says(), tools=[slow], background_tasks={"always": ["slow"]})
     with pytest.raises(asyncio.TimeoutError):
         asyncio.run(asyncio.wait_for(agent.invoke_async("go"), 0.5))
+
+
+@since("1.43", "the order of callbacks")
+def test_another_hook_that_replaces_the_metrics_after_each_call(team):
+    agent = team("agent")
+    replace = partial(setattr, agent, "event_loop_metrics")
+    agent.hooks.add_callback(AfterInvocationEvent, lambda event: replace(EventLoopMetrics()))
+    agent("hello")
+    agent("hello")
