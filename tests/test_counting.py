@@ -211,9 +211,10 @@ def test_a_counter_that_is_not_a_number_for_once_is_counted_the_next_time(events
     usage = agent.event_loop_metrics.accumulated_usage
     for value in (10, bad, 30, 40):
         usage["inputTokens"] = value
+        usage["outputTokens"] += 1
         hook._on_after_invocation(AfterInvocationEvent(agent=agent))
-    assert sum(event.get("inputTokens", 0) for event in events) == 40
-    assert events[-1]["inputTokens"] == 10
+    assert [event.get("inputTokens") for event in events] == [10, None, 20, 10]
+    assert [event["outputTokens"] for event in events] == [1, 1, 1, 1]
 
 
 def test_each_counter_is_a_metric_and_nothing_else_is(events, hook):

@@ -125,6 +125,12 @@ def test_an_event_of_256_kb_stays_whole_and_one_of_a_byte_more_does_not(events):
     assert is_a_note(event_of(events, extra_properties={"page": "x" * (room + 1)})["page"])
 
 
+def test_the_largest_property_gives_way_first(events):
+    event = event_of(events, extra_properties={"page": "x" * 30_000, "all pages": "é" * 70_000})
+    assert event["page"] == "x" * 30_000
+    assert is_a_note(event["all pages"])
+
+
 def test_a_text_of_30_000_emoji_is_too_large(events):
     assert is_a_note(event_of(events, extra_properties={"parrots": "🦜" * 30_000})["parrots"])
 

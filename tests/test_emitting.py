@@ -282,6 +282,24 @@ signal.setitimer(signal.ITIMER_REAL, 0)
     assert max(map(len, lines)) > 20_000
 
 
+def test_a_line_that_interrupts_another_does_not_wait_for_it():
+    """A signal handler may emit one, for example."""
+    script = """
+from strands_token_telemetry import default_emitter
+
+class Interrupted:
+    def write(self, text):
+        if "first" in text:
+            default_emitter({"second": 2})
+        sys.__stdout__.write(text)
+
+sys.stdout = Interrupted()
+default_emitter({"first": 1})
+"""
+    with start(EMIT + script) as process:
+        assert process.stdout.read().split() == [b'{"second":2}', b'{"first":1}']
+
+
 @buffered_or_not
 def test_a_pipe_that_does_not_wait_for_its_reader_loses_nothing(options):
     script = EMIT + 'os.set_blocking(1, False)\nemit("a", 100)\n'

@@ -197,6 +197,16 @@ def test_the_agents_of_an_orchestrator_of_the_users_own_are_counted(events):
     assert events.inputs == [10]
 
 
+@orchestrators_have_an_event
+def test_an_orchestrator_of_the_users_own_without_nodes_is_logged(caplog):
+    from strands.hooks import HookRegistry, MultiAgentInitializedEvent
+
+    registry = HookRegistry()
+    registry.add_hook(TokenUsageHook())
+    asyncio.run(registry.invoke_callbacks_async(MultiAgentInitializedEvent(OtherNode())))
+    assert "'OtherNode' has no agents that the hook can reach" in caplog.text
+
+
 class BrokenNodes(OtherNode):
     @property
     def nodes(self):
