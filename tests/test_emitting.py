@@ -291,7 +291,10 @@ class Interrupted:
     def write(self, text):
         if "first" in text:
             default_emitter({"second": 2})
-        sys.__stdout__.write(text)
+        os.write(1, text.encode())
+
+    def flush(self):
+        pass
 
 sys.stdout = Interrupted()
 default_emitter({"first": 1})
