@@ -29,6 +29,6 @@ async def answer(prompt: str) -> AsyncIterator[str]:
 
 @app.get("/ask")
 async def ask(prompt: str, x_session_id: Annotated[str, Header()]) -> StreamingResponse:
-    """Set the session in this `async def`: what a `def` or a `def` dependency sets is lost."""
+    """Set the session here, in an `async def`; what a `def` or a `def` dependency sets is lost."""
     session.set(x_session_id)
     return StreamingResponse(answer(prompt), media_type="text/plain")
