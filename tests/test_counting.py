@@ -172,7 +172,7 @@ def test_two_hooks_of_an_agent_each_count(events, hook, listed_in):
 
 @either_list
 def test_a_hook_that_is_listed_twice_counts_once(events, hook, listed_in):
-    agent = make_agent(**{listed_in: [hook]})
+    agent = make_agent(hooks=[hook], **({"plugins": [hook]} if listed_in == "plugins" else {}))
     agent.hooks.add_hook(hook)
     agent("hello")
     assert events.inputs == [10]

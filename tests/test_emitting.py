@@ -191,6 +191,13 @@ def test_a_broken_log_does_not_reach_the_agent_or_lose_the_event(monkeypatch, ev
     assert events.inputs == [10]
 
 
+def test_a_logger_that_the_user_has_disabled_stays_disabled(monkeypatch):
+    logger = logging.getLogger("strands_token_telemetry")
+    monkeypatch.setattr(logger, "disabled", True)
+    make_agent(hooks=[TokenUsageHook(emitter=fail)])("hello")
+    assert logger.disabled
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
 @pytest.mark.parametrize("parameter", ["emitter", "property_resolver"])
 def test_what_stops_a_program_leaves_the_counts_in_the_log(caplog, parameter, stop):

@@ -112,9 +112,10 @@ class TokenUsageHook(_Plugin):
         """
         from strands.hooks import AfterInvocationEvent
 
-        if self in _hooks_of(registry):
+        registered = _hooks_of(registry)
+        if self in registered:
             return
-        _hooks_of(registry).append(self)
+        registered.append(self)
         try:
             # Before all others: if another callback raises, Strands does not call the remaining ones.
             registry.add_callback(AfterInvocationEvent, self._on_after_invocation, order=float("-inf"))
@@ -135,9 +136,10 @@ class TokenUsageHook(_Plugin):
 
     def _add_to_node(self, agent: Agent) -> None:
         """Add the hook to an agent that has none. A second one would count its tokens again."""
-        if not _hooks_of(agent.hooks):
+        registered = _hooks_of(agent.hooks)
+        if not registered:
             agent.hooks.add_hook(self)
-        elif self not in _hooks_of(agent.hooks):
+        elif self not in registered:
             warn_once(
                 "agent %r keeps its first TokenUsageHook, so that of its graph or swarm does not count it; "
                 "make one hook and use it everywhere, with one emitter for all destinations",
