@@ -4,6 +4,7 @@ import gc
 import importlib
 import os
 import re
+import socket
 
 import boto3  # comes with Strands
 import pytest
@@ -15,10 +16,9 @@ from strands_token_telemetry import TokenUsageHook
 from template import PRICES, spend
 
 pytest.importorskip("pytest_httpserver", reason="needs .ci/run providers")
-pytest.importorskip("pytest_socket", reason="needs .ci/run providers")
 
 # What two of the clients do to their own libraries; every other warning is an error here as well.
-accepted_warnings = pytest.mark.filterwarnings(
+pytestmark = pytest.mark.filterwarnings(
     # LiteLLM declares types that pydantic can't honour, and asks instances for what classes have.
     r"ignore:Item '\w+' on TypedDict class '\w+' is using the `ReadOnly` qualifier:UserWarning:pydantic",
     r"ignore:Accessing the 'model_(computed_)?fields' attribute on the instance:DeprecationWarning",
@@ -27,7 +27,27 @@ accepted_warnings = pytest.mark.filterwarnings(
 )
 
 
-pytestmark = [accepted_warnings, pytest.mark.allow_hosts(["127.0.0.1"])]
+@pytest.fixture(autouse=True)
+def no_other_machine(monkeypatch):
+    """Fail if a client wants to leave 127.0.0.1, even if it goes on after the refusal."""
+
+    def guard(owner, name, host_of):
+        def guarded(*args, **kwargs):
+            if host_of(*args) == "127.0.0.1":
+                return function(*args, **kwargs)
+            refused.append(args)
+            raise OSError(f"not on this machine: {args}")
+
+        function = getattr(owner, name)
+        monkeypatch.setattr(owner, name, guarded)
+
+    refused = []
+    guard(socket, "getaddrinfo", lambda host, *_: host)
+    guard(socket.socket, "connect", lambda _, address: address[0])
+    guard(socket.socket, "connect_ex", lambda _, address: address[0])
+    yield
+    gc.collect()  # what a client leaves open is reported here, not in some other test
+    assert refused == []
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +58,6 @@ def no_settings_of_the_developer(monkeypatch):
             monkeypatch.delenv(name)
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else fetched at import
     monkeypatch.setenv("LITELLM_MODE", "PRODUCTION")  # else a .env file is read
-    yield
-    gc.collect()  # what a client leaves open is reported here, not in some other test
 
 
 def arguments_of(provider, url):
